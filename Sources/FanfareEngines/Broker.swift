@@ -1,0 +1,214 @@
+package import FanfareModel
+
+/// What connects the nodes: membership, fences, room logs and messages. Implemented on Redis and in memory; both pass one
+/// conformance suite (`FanfareTesting`).
+///
+/// Calls may come from any actor. Writes carry the caller's fence, and the engine refuses an old one atomically with the
+/// write. Every call is bounded in time; failures are `EngineError`s.
+package protocol Broker: Sendable {
+    /// Begins to deliver to `receiver` and to keep the links up. Called once, before everything else; returns without
+    /// waiting for the engine, which may be away.
+    func start(receiver: any BrokerReceiver)
+
+    /// Closes the links. Calls under way fail with `.unavailable` or `.unknownOutcome`.
+    func stop() async
+
+    // MARK: Membership
+
+    /// Renews this member's lease by the engine's own clock, removes expired members, and returns the view. The view's
+    /// number grows whenever the set of members, or a member's state, weight or incarnation, changed. Where the key space
+    /// is empty a view of generation `newGeneration` begins with number 1.
+    func heartbeat(_ member: Member, lease: Duration, newGeneration: String) async throws(EngineError) -> View
+
+    /// Removes this member (only this incarnation) at once.
+    func leave(_ member: Member) async throws(EngineError)
+
+    // MARK: Slots and rooms
+
+    /// Takes the fence of `slot` for `node`, as the owner by view `view`. The same owner (node and incarnation) gets its
+    /// fence again; another one gets a higher one.
+    /// - Throws: `.fenced` where the slot was claimed under a newer view of the same generation, or where `view` is not
+    ///   of the current generation.
+    func claim(
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+    ) async throws(EngineError) -> Fence
+
+    /// Reads a room as it is stored; where nothing is stored, it begins with `newEpoch` and top 0.
+    /// - Throws: `.fenced` where `fence` is not the slot's current one.
+    func open(_ room: String, fence: Fence, newEpoch: String, retention: Retention) async throws(EngineError)
+        -> StoredRoom
+
+    /// Appends the batch and publishes it to the rooms' subscribers, atomically per call.
+    ///
+    /// All rooms are of the one slot. For each room: the stored epoch and top must be the expected ones, else nothing of
+    /// that room is appended and the outcome is `.mismatch`. A publication whose idempotency key was used in that room
+    /// within `retention.idempotencyWindow` gets the position of the first one, is not appended again and uses no offset.
+    /// Other publications get the next offsets in order.
+    /// - Throws: `.fenced` where `fence` is not the slot's current one: nothing was appended.
+    func append(_ batch: [RoomAppend], slot: Slot, fence: Fence) async throws(EngineError) -> [RoomAppendOutcome]
+
+    /// Puts back what the engine lost: sets the room's log to `room`, where its stored state is still `found`
+    /// (nil: absent). Publishes nothing.
+    /// - Returns: false where the stored state was not `found`.
+    func restore(
+        _ name: String, to room: StoredRoom, from found: StreamPosition?, fence: Fence, retention: Retention
+    ) async throws(EngineError) -> Bool
+
+    /// Reads a room without owning it.
+    /// - Parameter since: publications after this offset; nil for the position alone.
+    /// - Returns: nil where nothing is stored.
+    func read(_ room: String, since: UInt64?, limit: Int) async throws(EngineError) -> StoredRoom?
+
+    /// Removes a room's publications; epoch and top stay.
+    func removeHistory(_ room: String, fence: Fence) async throws(EngineError)
+
+    // MARK: Messages
+
+    /// Delivers to every node that is subscribed to the room, at most once, without a log: for rooms whose log is kept
+    /// elsewhere.
+    func broadcast(_ batch: PublishedBatch, room: String) async throws(EngineError)
+
+    /// Subscribes this node to the room's publications. After it returned, everything published is delivered until
+    /// the link breaks, which `BrokerReceiver.linkRestored` tells.
+    func subscribe(room: String) async throws(EngineError)
+    func unsubscribe(room: String)
+
+    /// Sends bytes to a node's inbox, at most once, in order per sender.
+    /// - Returns: false where no such node listens.
+    func send(_ message: Bytes, to node: NodeID) async throws(EngineError) -> Bool
+
+    /// Sends bytes to every node's inbox, this one's too.
+    func sendToAll(_ message: Bytes) async throws(EngineError)
+
+    /// For readiness and metrics.
+    var health: BrokerHealth { get }
+}
+
+/// What a broker hands to the node. Called in order, on the broker's own executor: do little and hop.
+package protocol BrokerReceiver: AnyObject, Sendable {
+    /// Publications arrived for a room that this node subscribed to.
+    func received(_ batch: PublishedBatch, room: String)
+    /// A message arrived in this node's inbox.
+    func received(message: Bytes)
+    /// The membership changed: heartbeat now instead of at the next turn.
+    func membershipChanged()
+    /// The subscriptions are in place again after a break: whatever was published meanwhile is missing.
+    func linkRestored()
+    /// The link broke.
+    func linkLost()
+}
+
+package struct BrokerHealth: Sendable, Hashable {
+    /// Commands can be sent.
+    package var commands: Bool
+    /// Subscriptions are in place.
+    package var subscriptions: Bool
+    /// `closed`, `open` or `half_open`.
+    package var breaker: String
+    /// Why not, for operators.
+    package var problem: String?
+
+    package init(commands: Bool, subscriptions: Bool, breaker: String = "closed", problem: String? = nil) {
+        self.commands = commands
+        self.subscriptions = subscriptions
+        self.breaker = breaker
+        self.problem = problem
+    }
+}
+
+/// How much of a room is kept, and for how long by the engine's clock.
+package struct Retention: Sendable, Hashable {
+    /// Publications kept. 0 keeps none: the room still has offsets.
+    package var count: Int
+    /// Bytes of bodies kept.
+    package var bytes: Int
+    /// How long publications are kept after the last one.
+    package var time: Duration
+    /// How long epoch and top are kept after the last publication; longer than `time`.
+    package var positionTime: Duration
+    /// How long an idempotency key is remembered.
+    package var idempotencyWindow: Duration
+
+    package init(
+        count: Int = 300, bytes: Int = 8 << 20, time: Duration = .seconds(3600),
+        positionTime: Duration = .seconds(30 * 86_400), idempotencyWindow: Duration = .seconds(300)
+    ) {
+        self.count = count
+        self.bytes = bytes
+        self.time = time
+        self.positionTime = positionTime
+        self.idempotencyWindow = idempotencyWindow
+    }
+}
+
+/// One publication on its way into a log. The body is opaque to the engine.
+package struct AppendEntry: Sendable, Hashable {
+    package var body: Bytes
+    package var idempotencyKey: String?
+
+    package init(body: Bytes, idempotencyKey: String? = nil) {
+        self.body = body
+        self.idempotencyKey = idempotencyKey
+    }
+}
+
+package struct RoomAppend: Sendable, Hashable {
+    package var room: String
+    /// The position the owner believes in.
+    package var expected: StreamPosition
+    package var entries: [AppendEntry]
+    package var retention: Retention
+
+    package init(room: String, expected: StreamPosition, entries: [AppendEntry], retention: Retention) {
+        self.room = room
+        self.expected = expected
+        self.entries = entries
+        self.retention = retention
+    }
+}
+
+package enum RoomAppendOutcome: Sendable, Hashable {
+    /// One per entry, in order.
+    case appended([AppendedEntry])
+    /// The stored position is another one (nil: nothing is stored). Nothing of this room was appended.
+    case mismatch(StreamPosition?)
+}
+
+package struct AppendedEntry: Sendable, Hashable {
+    package var position: StreamPosition
+    /// An earlier publication had the same idempotency key; `position` is that one's.
+    package var isDuplicate: Bool
+
+    package init(position: StreamPosition, isDuplicate: Bool) {
+        self.position = position
+        self.isDuplicate = isDuplicate
+    }
+}
+
+/// A room's log as an engine has it: the bodies of the last publications, the very last at `top.offset`.
+package struct StoredRoom: Sendable, Hashable {
+    package var top: StreamPosition
+    /// Contiguous, ascending, ending at `top.offset` (or, where a read had a limit, earlier: see `firstOffset`).
+    package var bodies: [Bytes]
+    /// The offset of `bodies[0]`; `top.offset + 1` where there are none.
+    package var firstOffset: UInt64
+
+    package init(top: StreamPosition, bodies: [Bytes], firstOffset: UInt64) {
+        self.top = top
+        self.bodies = bodies
+        self.firstOffset = firstOffset
+    }
+}
+
+/// Consecutive publications of one room, as subscribers' nodes receive them.
+package struct PublishedBatch: Sendable, Hashable {
+    package var epoch: String
+    package var firstOffset: UInt64
+    package var bodies: [Bytes]
+
+    package init(epoch: String, firstOffset: UInt64, bodies: [Bytes]) {
+        self.epoch = epoch
+        self.firstOffset = firstOffset
+        self.bodies = bodies
+    }
+}

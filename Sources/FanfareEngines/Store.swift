@@ -1,0 +1,412 @@
+package import FanfareModel
+
+/// What is durable: users, follows, streams, events, inboxes, direct messages, dead letters. Implemented on PostgreSQL.
+///
+/// Two kinds of errors: `FanfareError` is what the caller is told (1001 already live …, 1004 when the database is out of
+/// reach, its breaker open, or its queue full); the fan-out's own calls throw `EngineError`.
+package protocol Store: Sendable {
+    var health: StoreHealth { get }
+
+    // MARK: Users and follows
+
+    /// Users come into being when first named. Repeating is harmless.
+    func ensureUsers(_ users: [UserID]) async throws(FanfareError)
+    func follow(_ follow: Follow) async throws(FanfareError)
+    func unfollow(user: UserID, streamer: UserID) async throws(FanfareError)
+
+    // MARK: Streams and events
+
+    /// One transaction: stream row, event row, outbox row. The same idempotency key with the same content gets the first
+    /// result; with another content 1006. A second start while live: 1001.
+    func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream
+    /// - Throws: 1002 where it is not live.
+    func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord
+    /// One transaction: event row, recipients or audience, outbox row.
+    /// - Throws: 1003 where one of the users was never seen (nothing is done), 1006 as above.
+    func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID
+    func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
+
+    // MARK: Inbox
+
+    /// Newest first.
+    func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage
+    /// What came after `sequence`, ascending, `limit` at the most, and the user's present position: for recovery.
+    func inbox(of user: UserID, after sequence: UInt64, limit: Int) async throws(FanfareError) -> InboxTail
+    /// The user's present position alone.
+    func inboxPosition(of user: UserID) async throws(FanfareError) -> UInt64
+    func markRead(user: UserID, _ which: MarkRead) async throws(FanfareError) -> MarkReadResult
+
+    // MARK: Direct messages (the durable log of `dm:` channels)
+
+    /// Appends in one transaction; offsets come from the channel's counter row, so that two writers never share one.
+    func appendDirect(_ channel: String, _ entries: [AppendEntry]) async throws(EngineError) -> [AppendedEntry]
+    func readDirect(_ channel: String, _ filter: HistoryFilter) async throws(EngineError) -> DirectHistory
+
+    // MARK: Fan-out
+
+    /// Takes the fence of `shard` for this owner: as `Broker.claim`, kept in PostgreSQL.
+    func claimShard(_ shard: Shard, view: ViewNumber, node: NodeID, incarnation: String) async throws(EngineError)
+        -> Fence
+    /// Turns outbox rows into jobs, one per shard with recipients, in commit order per streamer; skips no row that
+    /// commits late. Safe to run on several nodes at once.
+    /// - Returns: the shards that have new jobs, and whether there is more to do.
+    func relayOutbox(limit: Int) async throws(EngineError) -> OutboxRelay
+    /// The shards among `shards` that have work that is due.
+    func shardsWithWork(_ shards: [Shard]) async throws(EngineError) -> [Shard]
+    /// Works the next chunk of the shard's first due job: inbox rows and the job's cursor in one transaction, fenced.
+    /// Returns nil where nothing is due. What fails for good becomes a dead letter and the job goes on; what fails for
+    /// now is set aside with backoff. See `FanoutChunk` for what must be pushed next.
+    func workChunk(_ shard: Shard, fence: Fence, limit: Int) async throws(EngineError) -> FanoutChunk?
+    /// The pushes of `chunk` reached their nodes: it is not offered again after a take-over.
+    func pushed(_ chunk: FanoutChunk, deliveredOnline: Int, fence: Fence) async throws(EngineError)
+
+    // MARK: Dead letters
+
+    func deadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> [DeadLetter]
+    /// - Returns: how many were put back to work (those replayed before are not, again).
+    func replayDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int
+    func discardDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int
+}
+
+package struct StoreHealth: Sendable, Hashable {
+    package var isReachable: Bool
+    /// `closed`, `open` or `half_open`.
+    package var breaker: String
+    /// Why not, for operators.
+    package var problem: String?
+
+    package init(isReachable: Bool, breaker: String, problem: String? = nil) {
+        self.isReachable = isReachable
+        self.breaker = breaker
+        self.problem = problem
+    }
+}
+
+/// Of which events of a streamer a follower wants to hear.
+package enum NotifyPreference: String, Sendable, Hashable, CaseIterable {
+    case all
+    /// `stream.live` alone.
+    case live
+    case none
+}
+
+package struct Follow: Sendable, Hashable {
+    package var user: UserID
+    package var streamer: UserID
+    package var notify: NotifyPreference
+
+    package init(user: UserID, streamer: UserID, notify: NotifyPreference = .all) {
+        self.user = user
+        self.streamer = streamer
+        self.notify = notify
+    }
+}
+
+package struct StreamStart: Sendable, Hashable {
+    package var streamer: UserID
+    package var title: String
+    package var tags: [String]
+    package var idempotencyKey: String?
+
+    package init(streamer: UserID, title: String, tags: [String] = [], idempotencyKey: String? = nil) {
+        self.streamer = streamer
+        self.title = title
+        self.tags = tags
+        self.idempotencyKey = idempotencyKey
+    }
+}
+
+package enum StreamReference: Sendable, Hashable {
+    case streamer(UserID)
+    case id(String)
+    /// The stream, provided that it is this streamer's.
+    case idOfStreamer(String, UserID)
+}
+
+package struct StreamRecord: Sendable, Hashable {
+    package var id: String
+    package var streamer: UserID
+    package var title: String
+    package var tags: [String]
+    package var isLive: Bool
+    package var startedAt: Timestamp
+    package var endedAt: Timestamp?
+
+    package init(
+        id: String, streamer: UserID, title: String, tags: [String], isLive: Bool, startedAt: Timestamp,
+        endedAt: Timestamp? = nil
+    ) {
+        self.id = id
+        self.streamer = streamer
+        self.title = title
+        self.tags = tags
+        self.isLive = isLive
+        self.startedAt = startedAt
+        self.endedAt = endedAt
+    }
+}
+
+package struct StartedStream: Sendable, Hashable {
+    package var stream: StreamRecord
+    package var event: EventID
+    /// The idempotency key had been used: this is the first result.
+    package var isDuplicate: Bool
+
+    package init(stream: StreamRecord, event: EventID, isDuplicate: Bool) {
+        self.stream = stream
+        self.event = event
+        self.isDuplicate = isDuplicate
+    }
+}
+
+package struct NotificationRequest: Sendable, Hashable {
+    package enum Audience: Sendable, Hashable {
+        case users([UserID])
+        case followers(of: UserID)
+    }
+    package var audience: Audience
+    /// `mention`, `raid`, `custom.…`
+    package var type: String
+    /// Raw JSON.
+    package var data: Bytes
+    package var idempotencyKey: String?
+
+    package init(audience: Audience, type: String, data: Bytes, idempotencyKey: String? = nil) {
+        self.audience = audience
+        self.type = type
+        self.data = data
+        self.idempotencyKey = idempotencyKey
+    }
+}
+
+package struct EventStatus: Sendable, Hashable {
+    package var event: EventID
+    package var type: String
+    package var acceptedAt: Timestamp
+    package var shardsTotal: Int
+    package var shardsDone: Int
+    /// Inbox rows written.
+    package var recipients: Int
+    package var deliveredOnline: Int
+    package var deadLetters: Int
+    package var completedAt: Timestamp?
+
+    package init(
+        event: EventID, type: String, acceptedAt: Timestamp, shardsTotal: Int, shardsDone: Int, recipients: Int,
+        deliveredOnline: Int, deadLetters: Int, completedAt: Timestamp?
+    ) {
+        self.event = event
+        self.type = type
+        self.acceptedAt = acceptedAt
+        self.shardsTotal = shardsTotal
+        self.shardsDone = shardsDone
+        self.recipients = recipients
+        self.deliveredOnline = deliveredOnline
+        self.deadLetters = deadLetters
+        self.completedAt = completedAt
+    }
+}
+
+/// An inbox entry with its event, as users see it.
+package struct InboxEntry: Sendable, Hashable {
+    /// The sequence in this user's inbox: grows in commit order, with gaps. The offset on `user:<id>`.
+    package var sequence: UInt64
+    package var event: EventID
+    package var type: String
+    /// Raw JSON.
+    package var data: Bytes
+    package var createdAt: Timestamp
+    package var isRead: Bool
+
+    package init(
+        sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp, isRead: Bool
+    ) {
+        self.sequence = sequence
+        self.event = event
+        self.type = type
+        self.data = data
+        self.createdAt = createdAt
+        self.isRead = isRead
+    }
+}
+
+package struct InboxQuery: Sendable, Hashable {
+    package var user: UserID
+    /// 1–200.
+    package var limit: Int
+    /// Exclusive.
+    package var before: UInt64?
+    package var unreadOnly: Bool
+
+    package init(user: UserID, limit: Int, before: UInt64? = nil, unreadOnly: Bool = false) {
+        self.user = user
+        self.limit = limit
+        self.before = before
+        self.unreadOnly = unreadOnly
+    }
+}
+
+package struct InboxPage: Sendable, Hashable {
+    package var entries: [InboxEntry]
+    package var unread: Int
+
+    package init(entries: [InboxEntry], unread: Int) {
+        self.entries = entries
+        self.unread = unread
+    }
+}
+
+package struct InboxTail: Sendable, Hashable {
+    /// Ascending, after the sequence asked for.
+    package var entries: [InboxEntry]
+    /// The highest sequence in the inbox; 0 where it is empty.
+    package var top: UInt64
+    /// There was more than the limit.
+    package var isTruncated: Bool
+
+    package init(entries: [InboxEntry], top: UInt64, isTruncated: Bool) {
+        self.entries = entries
+        self.top = top
+        self.isTruncated = isTruncated
+    }
+}
+
+package enum MarkRead: Sendable, Hashable {
+    case sequences([UInt64])
+    /// Inclusive, with all older.
+    case upTo(UInt64)
+}
+
+package struct MarkReadResult: Sendable, Hashable {
+    package var unread: Int
+    /// How many entries changed.
+    package var changed: Int
+
+    package init(unread: Int, changed: Int) {
+        self.unread = unread
+        self.changed = changed
+    }
+}
+
+package struct DirectHistory: Sendable, Hashable {
+    package struct Entry: Sendable, Hashable {
+        package var offset: UInt64
+        package var body: Bytes
+        package init(offset: UInt64, body: Bytes) {
+            self.offset = offset
+            self.body = body
+        }
+    }
+    /// In the order asked for.
+    package var entries: [Entry]
+    package var top: StreamPosition
+
+    package init(entries: [Entry], top: StreamPosition) {
+        self.entries = entries
+        self.top = top
+    }
+}
+
+package struct OutboxRelay: Sendable, Hashable {
+    package var shards: [Shard]
+    package var events: Int
+    package var hasMore: Bool
+
+    package init(shards: [Shard], events: Int, hasMore: Bool) {
+        self.shards = shards
+        self.events = events
+        self.hasMore = hasMore
+    }
+}
+
+/// Inbox rows that were committed and have to be pushed to those of their users who are online.
+package struct FanoutChunk: Sendable, Hashable {
+    package var shard: Shard
+    package var job: Int64
+    /// The offset of the pushes on `user:<id>`.
+    package var sequence: UInt64
+    package var event: EventID
+    package var type: String
+    /// Raw JSON.
+    package var data: Bytes
+    package var createdAt: Timestamp
+    package var users: [UserID]
+    /// Identifies the chunk within its job: the cursor after it.
+    package var cursor: Int64
+    /// No recipients are left after this chunk.
+    package var isLast: Bool
+
+    package init(
+        shard: Shard, job: Int64, sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp,
+        users: [UserID], cursor: Int64, isLast: Bool
+    ) {
+        self.shard = shard
+        self.job = job
+        self.sequence = sequence
+        self.event = event
+        self.type = type
+        self.data = data
+        self.createdAt = createdAt
+        self.users = users
+        self.cursor = cursor
+        self.isLast = isLast
+    }
+}
+
+package struct DeadLetterFilter: Sendable, Hashable {
+    package var event: EventID?
+    package var kind: String?
+    /// Those replayed or discarded too.
+    package var includesSettled: Bool
+    /// Ids above this one.
+    package var after: Int64
+    /// 1–1000.
+    package var limit: Int
+
+    package init(
+        event: EventID? = nil, kind: String? = nil, includesSettled: Bool = false, after: Int64 = 0, limit: Int = 100
+    ) {
+        self.event = event
+        self.kind = kind
+        self.includesSettled = includesSettled
+        self.after = after
+        self.limit = limit
+    }
+}
+
+/// Work that failed for good, kept for an operator.
+package struct DeadLetter: Sendable, Hashable {
+    package enum State: String, Sendable, Hashable { case dead, replayed, discarded }
+    package var id: Int64
+    /// What the work was: `fanout`, `outbox`, `push`.
+    package var kind: String
+    package var event: EventID?
+    package var user: UserID?
+    package var shard: Shard?
+    /// Raw JSON: enough to do the work again.
+    package var payload: Bytes
+    package var cause: String
+    package var sqlState: String?
+    package var attempts: Int
+    package var firstFailedAt: Timestamp
+    package var lastFailedAt: Timestamp
+    package var state: State
+
+    package init(
+        id: Int64, kind: String, event: EventID?, user: UserID?, shard: Shard?, payload: Bytes, cause: String,
+        sqlState: String?, attempts: Int, firstFailedAt: Timestamp, lastFailedAt: Timestamp, state: State
+    ) {
+        self.id = id
+        self.kind = kind
+        self.event = event
+        self.user = user
+        self.shard = shard
+        self.payload = payload
+        self.cause = cause
+        self.sqlState = sqlState
+        self.attempts = attempts
+        self.firstFailedAt = firstFailedAt
+        self.lastFailedAt = lastFailedAt
+        self.state = state
+    }
+}

@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Fanfare: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "fanfare")
+}
