@@ -123,6 +123,9 @@ let package = Package(
         .testTarget(
             name: "FanfareCoreTests", dependencies: ["FanfareModel", "FanfareCore"], swiftSettings: settings),
         .testTarget(
+            name: "FanfareLoopsTests", dependencies: ["FanfareModel", "FanfareCore", "FanfareLoops"],
+            swiftSettings: settings),
+        .testTarget(
             name: "FanfareFabricTests",
             dependencies: [
                 "FanfareModel", "FanfareProtocol", "FanfareCore", "FanfareEngines", "FanfareFabric", "FanfareTesting",
