@@ -212,3 +212,11 @@ package struct PublishedBatch: Sendable, Hashable {
         self.bodies = bodies
     }
 }
+
+extension StoredRoom {
+    /// Whether the bodies end at the top, as a room that is to be restored must.
+    package var isContiguous: Bool {
+        let count = UInt64(self.bodies.count)
+        return self.top.offset < .max && count <= self.top.offset && self.firstOffset == self.top.offset - count + 1
+    }
+}

@@ -1,0 +1,124 @@
+package import FanfareModel
+
+/// What a broker stores, without a link, a lock or a clock: membership with leases, fences and room logs. The same calls
+/// with the same times give the same results. A copy is a snapshot: assigning it back is a rollback of the engine.
+package struct MemoryBrokerState: Sendable {
+    /// Above a limit, calls that would store more throw `.overloaded`.
+    package struct Limits: Sendable, Hashable {
+        /// Rooms whose position is kept.
+        package var rooms: Int
+        /// Bytes of bodies of all rooms together.
+        package var bytes: Int
+        /// Idempotency keys remembered in all rooms together.
+        package var idempotencyKeys: Int
+
+        package init(rooms: Int = 1_000_000, bytes: Int = 1 << 30, idempotencyKeys: Int = 1_000_000) {
+            self.rooms = rooms
+            self.bytes = bytes
+            self.idempotencyKeys = idempotencyKeys
+        }
+    }
+
+    struct Lease: Sendable {
+        var member: Member
+        var deadline: MonotonicInstant
+    }
+
+    struct Claim: Sendable {
+        var fence: Fence
+        var view: UInt64
+        var node: NodeID
+        var incarnation: String
+    }
+
+    let limits: Limits
+    private var viewNumber: ViewNumber?
+    private var leases: [NodeID: Lease] = [:]
+    private var claims: [Slot: Claim] = [:]
+    var rooms: [String: StoredLog] = [:]
+    /// The keys of `rooms` for the sweep, and where it goes on.
+    var sweepOrder: [String] = []
+    var sweepCursor = 0
+    package internal(set) var storedBytes = 0
+    package internal(set) var storedIdempotencyKeys = 0
+
+    package init(limits: Limits = Limits()) { self.limits = limits }
+
+    /// How many rooms' positions are kept.
+    package var roomCount: Int { self.rooms.count }
+
+    /// The engine lost everything.
+    package mutating func wipe() { self = MemoryBrokerState(limits: self.limits) }
+
+    // MARK: Membership
+
+    /// The view as of the last change; nil where the key space is empty.
+    package var view: View? {
+        self.viewNumber.map { View(number: $0, members: self.leases.values.map(\.member)) }
+    }
+
+    /// - Returns: the view, and whether this call changed it.
+    package mutating func heartbeat(
+        _ member: Member, lease: Duration, newGeneration: String, now: MonotonicInstant
+    ) -> (view: View, changed: Bool) {
+        self.sweep(rooms: 256, now: now)
+        let before = self.viewNumber
+        if before == nil {
+            self.leases = [:]
+            self.viewNumber = ViewNumber(generation: newGeneration, number: 0)
+        }
+        var changed = before == nil || self.leases[member.node]?.member != member
+        self.leases[member.node] = Lease(member: member, deadline: now + lease)
+        for (node, held) in self.leases where held.deadline <= now && node != member.node {
+            self.leases[node] = nil
+            changed = true
+        }
+        if changed { self.viewNumber?.number += 1 }
+        let number = self.viewNumber ?? ViewNumber(generation: newGeneration, number: 1)
+        return (View(number: number, members: self.leases.values.map(\.member)), changed)
+    }
+
+    /// - Returns: whether this changed the view.
+    package mutating func leave(_ member: Member) -> Bool {
+        guard self.leases[member.node]?.member.incarnation == member.incarnation else { return false }
+        self.leases[member.node] = nil
+        self.viewNumber?.number += 1
+        return true
+    }
+
+    // MARK: Fences
+
+    package mutating func claim(
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+    ) throws(EngineError) -> Fence {
+        guard let current = self.viewNumber, current.generation == view.generation else {
+            throw EngineError(.fenced, "view \(view) is not of the current generation")
+        }
+        guard var claim = self.claims[slot] else {
+            let fence = Fence(generation: view.generation, number: 1)
+            self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
+            return fence
+        }
+        let isOfThisGeneration = claim.fence.generation == view.generation
+        if isOfThisGeneration, claim.node == node, claim.incarnation == incarnation {
+            claim.view = max(claim.view, view.number)
+            self.claims[slot] = claim
+            return claim.fence
+        }
+        if isOfThisGeneration, claim.view > view.number {
+            throw EngineError(.fenced, "slot \(slot) was claimed under view \(claim.view)")
+        }
+        let fence = Fence(generation: view.generation, number: claim.fence.number + 1)
+        self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
+        return fence
+    }
+
+    /// The fence that writes to `slot` must carry; nil where nobody claimed it.
+    package func fence(of slot: Slot) -> Fence? { self.claims[slot]?.fence }
+
+    func check(_ fence: Fence, slot: Slot) throws(EngineError) {
+        guard self.claims[slot]?.fence == fence else {
+            throw EngineError(.fenced, "fence \(fence) of slot \(slot) is not the current one")
+        }
+    }
+}
