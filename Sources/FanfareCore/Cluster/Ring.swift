@@ -72,15 +72,21 @@ package enum Ring {
     /// What each slot costs at this node. Depends on the node's name and weight alone.
     private static func costs(of member: Member) -> [Double] {
         let seed = StableHash.hash(member.node.rawValue)
-        let ranked = (0..<Slot.count)
-            .map { slot in (hash: self.mix(seed ^ self.mix(UInt64(slot) &+ 0x9e37_79b9_7f4a_7c15)), slot: slot) }
-            .sorted { $0 < $1 }
+        // The slot stands in the low bits of its hash: plain integers sort fast.
+        var ranked: [UInt64] = []
+        ranked.reserveCapacity(Slot.count)
+        for slot in 0..<UInt64(Slot.count) {
+            ranked.append(self.mix(seed ^ self.mix(slot &+ 0x9e37_79b9_7f4a_7c15)) & ~1023 | slot)
+        }
+        ranked.sort()
         var costs = Array(repeating: 0.0, count: Slot.count)
         let weight = Double(self.weight(of: member))
-        for (rank, entry) in ranked.enumerated() {
+        var rank = 0.0
+        for hash in ranked {
             // Uniform within the rank's stratum, so that two nodes hardly ever tie.
-            let within = Double(self.mix(entry.hash) >> 11) * 0x1p-53
-            costs[entry.slot] = -self.logarithm((Double(rank) + within + 0x1p-54) / Double(Slot.count)) / weight
+            let within = Double(self.mix(hash) >> 11) * 0x1p-53
+            costs[Int(hash & 1023)] = -self.logarithm((rank + within + 0x1p-54) / Double(Slot.count)) / weight
+            rank += 1
         }
         return costs
     }
@@ -100,9 +106,11 @@ package enum Ring {
         let square = z * z
         var power = z
         var sum = 0.0
-        for divisor in stride(from: 1.0, through: 41, by: 2) {
+        var divisor = 1.0
+        while divisor <= 41 {
             sum += power / divisor
             power *= square
+            divisor += 2
         }
         return 2 * sum + Double(value.exponent) * 0.693_147_180_559_945_3
     }
