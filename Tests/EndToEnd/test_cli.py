@@ -51,7 +51,8 @@ async def test_publish_and_watch(cluster, unique):
         assert '"text":"hello"' in line.decode().replace(" ", "")
         await api.close()
     finally:
-        watcher.kill()
+        if watcher.returncode is None:
+            watcher.kill()
         await watcher.wait()
 
 

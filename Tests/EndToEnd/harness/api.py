@@ -26,7 +26,7 @@ class Api:
         """The whole response of POST /api/<method>."""
         return await self.client.post(f"/api/{method}", json=body)
 
-    async def __call__(self, method, **parameters):
+    async def __call__(self, method, /, **parameters):
         """The result; ApiError for `error`."""
         response = await self.raw(method, parameters)
         assert response.status_code == 200, f"{method}: HTTP {response.status_code} {response.text[:300]}"
@@ -37,7 +37,7 @@ class Api:
             return body
         return body["result"]
 
-    async def error(self, method, **parameters):
+    async def error(self, method, /, **parameters):
         """The error's code; fails where there is none."""
         try:
             result = await self(method, **parameters)

@@ -90,7 +90,7 @@ class RawClient:
     async def reply(self, number, within=10.0):
         return await self.until(lambda: self.replies.get(number), within, f"a reply to {number}")
 
-    async def command(self, method, within=10.0, **fields):
+    async def command(self, method, /, within=10.0, **fields):
         command = self.numbered(method, fields)
         await self.send(command)
         return await self.reply(command["id"], within)
@@ -106,13 +106,13 @@ class RawClient:
     async def rpc(self, method, data=None):
         return await self.command("rpc", method=method, data={} if data is None else data)
 
-    async def result(self, method, **fields):
+    async def result(self, method, /, **fields):
         """The result of a command that must succeed."""
         reply = await self.command(method, **fields)
         assert method in reply, reply
         return reply[method]
 
-    async def error(self, method, **fields):
+    async def error(self, method, /, **fields):
         """The error of a command that must fail."""
         reply = await self.command(method, **fields)
         assert "error" in reply, reply
