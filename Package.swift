@@ -44,6 +44,7 @@ let package = Package(
         .target(
             name: "FanfareProtocol",
             dependencies: ["FanfareModel", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+            exclude: ["Centrifuge/Schema/client.proto"],
             swiftSettings: settings
         ),
         .target(name: "FanfareCore", dependencies: ["FanfareModel"], swiftSettings: settings),
