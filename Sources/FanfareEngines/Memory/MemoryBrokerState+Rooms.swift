@@ -232,7 +232,7 @@ extension MemoryBrokerState {
             room.log.removeAll()
         }
         while let key = room.keyOrder.first, room.isForgotten(key, now: now) {
-            room.keyOrder.removeFirst()
+            room.keyOrder.popFirst()
             room.keys[key] = nil
             self.storedIdempotencyKeys -= 1
         }

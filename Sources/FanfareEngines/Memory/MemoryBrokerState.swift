@@ -95,7 +95,7 @@ package struct MemoryBrokerState: Sendable {
             throw EngineError(.fenced, "view \(view) is not of the current generation")
         }
         guard var claim = self.claims[slot] else {
-            let fence = Fence(generation: view.generation, number: 1)
+            let fence = Fence(generation: view.generation, number: max(1, view.number))
             self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
             return fence
         }
@@ -108,7 +108,8 @@ package struct MemoryBrokerState: Sendable {
         if isOfThisGeneration, claim.view > view.number {
             throw EngineError(.fenced, "slot \(slot) was claimed under view \(claim.view)")
         }
-        let fence = Fence(generation: view.generation, number: claim.fence.number + 1)
+        // At least the view's number: where a claim was lost, its number is not given to another owner again.
+        let fence = Fence(generation: view.generation, number: max(claim.fence.number + 1, view.number))
         self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
         return fence
     }

@@ -18,7 +18,7 @@ struct RoomLog: Sendable {
     mutating func trim(count: Int, bytes: Int) {
         while let oldest = self.kept.first, self.count > max(0, count) || self.bytes > max(0, bytes) {
             self.bytes -= oldest.count
-            self.kept.removeFirst()
+            self.kept.popFirst()
         }
     }
 

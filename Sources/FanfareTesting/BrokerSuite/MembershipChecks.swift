@@ -1,0 +1,87 @@
+import FanfareEngines
+import FanfareModel
+
+enum MembershipChecks {
+    static let all = [
+        BrokerCheck("the first heartbeat begins a generation with view 1") { cluster in
+            let node = cluster.first
+            let view = try await node.broker.heartbeat(
+                node.member(), lease: .seconds(60), newGeneration: "generation")
+            try expectEqual(view.number, ViewNumber(generation: "generation", number: 1))
+            try expectEqual(view.members, [node.member()])
+        },
+        BrokerCheck("members join, and all see one view", nodes: 3) { cluster in
+            for node in cluster.nodes {
+                _ = try await node.broker.heartbeat(
+                    node.member(), lease: .seconds(60), newGeneration: "by-\(node.id)")
+            }
+            var views: [View] = []
+            for node in cluster.nodes {
+                views.append(
+                    try await node.broker.heartbeat(node.member(), lease: .seconds(60), newGeneration: "other"))
+            }
+            try expectEqual(views[0].number, ViewNumber(generation: "by-\(cluster.first.id)", number: 3))
+            try expectEqual(views[0].members, cluster.nodes.map { $0.member() })
+            try expect(views.allSatisfy { $0 == views[0] }, "views differ: \(views)")
+        },
+        BrokerCheck("the view's number grows on changes alone", nodes: 2) { cluster in
+            func beat(_ member: Member) async throws -> UInt64 {
+                let view = try await cluster.first.broker.heartbeat(
+                    member, lease: .seconds(60), newGeneration: "g")
+                return view.number.number
+            }
+            let node = cluster.first
+            try expectEqual(try await beat(node.member()), 1)
+            try expectEqual(try await beat(node.member()), 1)
+            try expectEqual(try await beat(node.member(weight: 2)), 2)
+            try expectEqual(try await beat(node.member(weight: 2)), 2)
+            try expectEqual(try await beat(node.member(weight: 2, state: .draining)), 3)
+            try expectEqual(try await beat(node.member(incarnation: "second", weight: 2, state: .draining)), 4)
+            try expectEqual(try await beat(cluster.nodes[1].member()), 5)
+            try expectEqual(try await beat(cluster.nodes[1].member()), 5)
+        },
+        BrokerCheck("a member whose lease ends leaves the view", nodes: 2) { cluster in
+            let (stays, goes) = (cluster.nodes[0], cluster.nodes[1])
+            _ = try await goes.broker.heartbeat(goes.member(), lease: .milliseconds(100), newGeneration: "g")
+            try await eventually("the member expires") {
+                let view = try await stays.broker.heartbeat(stays.member(), lease: .seconds(60), newGeneration: "g")
+                return view.members == [stays.member()] && view.number.number >= 2
+            }
+        },
+        BrokerCheck("a lease that ended is renewed by its own member") { cluster in
+            let node = cluster.first
+            let first = try await node.broker.heartbeat(node.member(), lease: .milliseconds(1), newGeneration: "g")
+            try await Task.sleep(for: .milliseconds(5))
+            let second = try await node.broker.heartbeat(node.member(), lease: .milliseconds(1), newGeneration: "g")
+            try expectEqual(second.members, [node.member()])
+            try expectEqual(second.number, first.number)
+        },
+        BrokerCheck("leaving is seen at once, of this incarnation alone", nodes: 2) { cluster in
+            let (stays, goes) = (cluster.nodes[0], cluster.nodes[1])
+            _ = try await goes.broker.heartbeat(goes.member(), lease: .seconds(60), newGeneration: "g")
+            _ = try await stays.broker.heartbeat(stays.member(), lease: .seconds(60), newGeneration: "g")
+            try await goes.broker.leave(goes.member(incarnation: "another"))
+            let before = try await stays.broker.heartbeat(stays.member(), lease: .seconds(60), newGeneration: "g")
+            try expectEqual(before.members.count, 2)
+            try await goes.broker.leave(goes.member())
+            let after = try await stays.broker.heartbeat(stays.member(), lease: .seconds(60), newGeneration: "g")
+            try expectEqual(after.members, [stays.member()])
+            try expectEqual(after.number.number, before.number.number + 1)
+            try await goes.broker.leave(goes.member())
+        },
+        BrokerCheck("a change is announced to every node", nodes: 2) { cluster in
+            let (one, two) = (cluster.nodes[0], cluster.nodes[1])
+            _ = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "g")
+            try await eventually("the join is announced") { two.receiver.count(of: .membershipChanged) == 1 }
+            _ = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "g")
+            try await one.broker.leave(one.member())
+            try await eventually("the leave is announced") { two.receiver.count(of: .membershipChanged) == 2 }
+        },
+        BrokerCheck("addresses may contain what separates fields") { cluster in
+            var member = cluster.first.member()
+            member.address = "http://[::1]:80/a\nb"
+            let view = try await cluster.first.broker.heartbeat(member, lease: .seconds(60), newGeneration: "g")
+            try expectEqual(view.members, [member])
+        },
+    ]
+}
