@@ -1,11 +1,6 @@
 package import FanfareCore
 package import FanfareModel
-
-/// How a session speaks: chosen at the WebSocket handshake.
-package enum ProtocolVariant: Sendable, Hashable, CaseIterable {
-    case json
-    case protobuf
-}
+package import FanfareProtocol
 
 /// What a session writes to: one client's connection. Confined to its loop: every call is made there.
 package protocol SessionTransport: AnyObject, Sendable {

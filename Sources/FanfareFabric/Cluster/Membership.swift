@@ -1,0 +1,125 @@
+package import FanfareCore
+package import FanfareEngines
+package import FanfareModel
+package import Logging
+
+/// Keeps this node's lease and view current: a heartbeat every third of the lease, at once when the membership changed.
+package actor Membership {
+    package nonisolated let unownedExecutor: UnownedSerialExecutor
+    private let loop: any Loop
+    private let broker: any Broker
+    private let map: ClusterMap
+    private let surroundings: Surroundings
+    private let lease: Duration
+    private let logger: Logger
+    private let viewChanged: @Sendable (View) -> Void
+
+    private var me: Member
+    private var isStopped = false
+    private var isBeating = false
+    private var wantsAnotherBeat = false
+    private var timer: ScheduledCall?
+    /// Those who wait for the end of a heartbeat that began after they asked.
+    private var waiters: [CheckedContinuation<Void, Never>] = []
+    private var lastProblem: EngineError?
+
+    /// - Parameter viewChanged: called on `loop` with each new view.
+    package init(
+        loop: any Loop, broker: any Broker, map: ClusterMap, member: Member, lease: Duration,
+        surroundings: Surroundings, logger: Logger, viewChanged: @escaping @Sendable (View) -> Void
+    ) {
+        self.unownedExecutor = loop.asUnownedSerialExecutor()
+        self.loop = loop
+        self.broker = broker
+        self.map = map
+        self.me = member
+        self.lease = lease
+        self.surroundings = surroundings
+        self.logger = logger
+        self.viewChanged = viewChanged
+    }
+
+    package func start() { self.beatSoon() }
+
+    /// Why the last heartbeat failed; nil where it did not.
+    package var problem: String? { self.lastProblem?.description }
+
+    package var state: Member.State { self.me.state }
+
+    /// Renews now and returns when the view is as fresh as the engine has it, or the attempt failed.
+    package func refresh() async {
+        guard !self.isStopped else { return }
+        await withCheckedContinuation { continuation in
+            self.waiters.append(continuation)
+            self.beatSoon()
+        }
+    }
+
+    /// Keeps the membership but gives the slots up.
+    package func drain() async {
+        self.me.state = .draining
+        await self.refresh()
+    }
+
+    /// Leaves the membership at once; the node must not be used afterwards.
+    package func leave() async {
+        self.isStopped = true
+        self.timer?.cancel()
+        for waiter in self.waiters { waiter.resume() }
+        self.waiters = []
+        do {
+            try await self.broker.leave(self.me)
+        } catch {
+            self.logger.notice("could not say goodbye: the lease will end by itself", metadata: ["error": "\(error)"])
+        }
+    }
+
+    package nonisolated func membershipChanged() {
+        self.loop.execute { self.onThisLoop { $0.beatSoon() } }
+    }
+
+    private func beatSoon() {
+        guard !self.isStopped else { return }
+        guard !self.isBeating else {
+            self.wantsAnotherBeat = true
+            return
+        }
+        self.isBeating = true
+        self.timer?.cancel()
+        Task { await self.beat() }
+    }
+
+    private func beat() async {
+        let waiters = self.waiters
+        self.waiters = []
+        // The lease is counted from before the request: the engine's own count begins later.
+        let began = self.loop.now
+        do {
+            let view = try await self.broker.heartbeat(
+                self.me, lease: self.lease, newGeneration: self.surroundings.letters())
+            if self.lastProblem != nil { self.logger.notice("membership renewed again") }
+            self.lastProblem = nil
+            if self.map.renewed(view, leaseEnds: began + self.lease) {
+                self.logger.info(
+                    "new view",
+                    metadata: [
+                        "view": "\(view.number)",
+                        "members": "\(view.members.map { "\($0.node)(\($0.state.rawValue))" }.joined(separator: " "))",
+                    ])
+                self.viewChanged(view)
+            }
+        } catch {
+            if self.lastProblem == nil { self.logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
+            self.lastProblem = error
+        }
+        for waiter in waiters { waiter.resume() }
+        self.isBeating = false
+        guard !self.isStopped else { return }
+        if self.wantsAnotherBeat || !self.waiters.isEmpty {
+            self.wantsAnotherBeat = false
+            self.beatSoon()
+        } else {
+            self.timer = self.loop.schedule(after: self.lease / 3) { self.onThisLoop { $0.beatSoon() } }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+package import FanfareEngines
+package import FanfareModel
+import FanfareProtocol
+
+/// What one node asks of another.
+package enum PeerRequest: Sendable, Hashable {
+    case publish(room: String, body: Bytes, idempotencyKey: String?)
+    case history(room: String, HistoryFilter)
+    case removeHistory(room: String)
+    case presence(channel: String)
+    case presenceStats(channel: String)
+    case channels(pattern: String?)
+    case info
+    case sessions(SessionCommand)
+    case inboxPush(InboxPush, users: [UserID])
+    case notice(InboxPush, user: UserID, except: ClientID?)
+    case wakeShards([Shard])
+}
+
+/// Something that every node does to the sessions of a user.
+package struct SessionCommand: Sendable, Hashable {
+    package enum Action: Sendable, Hashable {
+        case subscribe(channel: String, recoverSince: StreamPosition?)
+        case unsubscribe(channel: String)
+        case disconnect(Disconnect)
+        case refresh(SessionRefresh)
+    }
+    package var sessions: SessionSelector
+    package var action: Action
+}
+
+package enum PeerResponse: Sendable, Hashable {
+    case published(AppendedEntry)
+    case history(RoomHistory)
+    case done
+    case presence([ClientInfo])
+    /// Clients, and a hash of each of their users.
+    case presenceStats(clients: Int, users: [UInt64])
+    case channels([String: Int])
+    case info(NodeInfo)
+    case count(Int)
+    case refused(RoomRefusal)
+}

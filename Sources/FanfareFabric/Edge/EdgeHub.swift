@@ -1,0 +1,413 @@
+import FanfareCore
+import FanfareEngines
+package import FanfareModel
+import FanfareProtocol
+import Logging
+
+/// Where the log of a channel is read, whoever keeps it.
+package protocol ChannelLog: Sendable {
+    func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory
+}
+
+/// The delivery side of one loop: the edges of all rooms with subscribers on it, and the sessions of each user there.
+///
+/// Deliveries never suspend; activating an edge and repairing a gap do, with the edge's state saying so.
+package actor EdgeHub {
+    package struct Limits: Sendable, Hashable {
+        /// Publications that an edge keeps for those who come back soon.
+        package var tailCount = 100
+        package var tailBytes = 256 << 10
+        /// How long an edge without subscribers stays.
+        package var lingerTime: Duration = .seconds(2)
+        /// How often the position of a quiet edge is compared with the log's.
+        package var checkInterval: Duration = .seconds(30)
+        /// Comparisons under way at once.
+        package var checksAtOnce = 32
+
+        package init() {}
+    }
+
+    package nonisolated let unownedExecutor: UnownedSerialExecutor
+    nonisolated let loop: any Loop
+    nonisolated let index: Int
+    private let subscriptions: RoomSubscriptions
+    private let log: any ChannelLog
+    private let limits: Limits
+    private let backoff: Backoff
+    private let random: @Sendable () -> UInt64
+    private let logger: Logger
+    private let metrics: FabricMetrics
+
+    private var edges: [String: RoomEdge] = [:]
+    private var users: [UserID: [Session]] = [:]
+    private var sessions: [ClientID: Session] = [:]
+    private var checksUnderWay = 0
+    private var isStopped = false
+
+    init(
+        loop: any Loop, index: Int, subscriptions: RoomSubscriptions, log: any ChannelLog, limits: Limits,
+        random: @escaping @Sendable () -> UInt64, logger: Logger, metrics: FabricMetrics
+    ) {
+        self.unownedExecutor = loop.asUnownedSerialExecutor()
+        self.loop = loop
+        self.index = index
+        self.subscriptions = subscriptions
+        self.log = log
+        self.limits = limits
+        self.backoff = Backoff(base: .milliseconds(50), cap: .seconds(2))
+        self.random = random
+        self.logger = logger
+        self.metrics = metrics
+    }
+
+    func start() { self.scheduleCheck() }
+    func stop() { self.isStopped = true }
+
+    // MARK: Sessions
+
+    func register(_ session: Session) { self.sessions[session.client] = session }
+
+    func unregister(_ session: Session, user: UserID) {
+        self.sessions[session.client] = nil
+        self.users[user]?.removeAll { $0 === session }
+        if self.users[user]?.isEmpty == true { self.users[user] = nil }
+    }
+
+    func register(_ session: Session, user: UserID) { self.users[user, default: []].append(session) }
+
+    func sessions(of user: UserID) -> [Session] { self.users[user] ?? [] }
+    package var allSessions: [Session] { self.sessions.values.sorted { $0.client.rawValue < $1.client.rawValue } }
+    package var sessionCount: Int { self.sessions.count }
+    package var userNames: Set<UserID> { Set(self.users.keys) }
+
+    // MARK: Subscribing
+
+    /// Makes the session a subscriber; see `SubscribeRequestInEdge.completion` for how it is told.
+    func subscribe(
+        _ subscriber: Subscriber, to channel: Channel, recovery: StreamPosition?,
+        completion: @escaping @Sendable (Result<SubscribeOutcome, FanfareError>) -> Bool
+    ) {
+        let request = SubscribeRequestInEdge(subscriber: subscriber, recovery: recovery, completion: completion)
+        let edge = self.edges[channel.name] ?? self.makeEdge(channel)
+        edge.lingering?.cancel()
+        edge.lingering = nil
+        if case .live = edge.state {
+            self.serve(request, edge)
+        } else {
+            edge.waiting.append(request)
+        }
+    }
+
+    func unsubscribe(_ client: ClientID, from channel: String) {
+        guard let edge = self.edges[channel] else { return }
+        edge.waiting.removeAll { $0.subscriber.info.client == client }
+        _ = edge.remove(client)
+        self.lingerIfUnused(edge)
+    }
+
+    /// The sessions of this loop that are subscribed.
+    func clients(of channel: String) -> [ClientInfo] { self.edges[channel]?.subscribers.map(\.info) ?? [] }
+
+    func clientCounts() -> [String: Int] {
+        self.edges.compactMapValues { $0.subscribers.isEmpty ? nil : $0.subscribers.count }
+    }
+
+    private func makeEdge(_ channel: Channel) -> RoomEdge {
+        let edge = RoomEdge(
+            channel: channel, tailCount: self.limits.tailCount, tailBytes: self.limits.tailBytes, now: self.loop.now)
+        self.edges[channel.name] = edge
+        self.metrics.edges.increment(by: 1)
+        Task { await self.activate(edge) }
+        return edge
+    }
+
+    private func activate(_ edge: RoomEdge) async {
+        do throws(FanfareError) {
+            try await self.subscriptions.attach(edge.channel.name, hub: self)
+            let page = try await self.log.history(HistoryFilter(limit: 0), of: edge.channel)
+            guard self.edges[edge.channel.name] === edge else { return }
+            edge.reset(to: page.top)
+            self.goLive(edge)
+        } catch {
+            let waiting = edge.waiting
+            edge.waiting = []
+            self.removeEdge(edge)
+            for request in waiting { _ = request.completion(.failure(error)) }
+        }
+    }
+
+    private func goLive(_ edge: RoomEdge) {
+        edge.state = .live
+        edge.lastChecked = self.loop.now
+        for batch in edge.takeHeld() { self.deliver(batch, to: edge) }
+        guard case .live = edge.state else { return }
+        let waiting = edge.waiting
+        edge.waiting = []
+        for request in waiting { self.serve(request, edge) }
+        self.lingerIfUnused(edge)
+    }
+
+    /// The edge is live: the request is answered now, or after a read of the log.
+    private func serve(_ request: SubscribeRequestInEdge, _ edge: RoomEdge) {
+        let position = edge.cursor.position
+        guard let recovery = request.recovery else {
+            return self.complete(request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
+        }
+        if !recovery.epoch.isEmpty, recovery.epoch != position.epoch {
+            self.metrics.recoveriesFailed.increment()
+            return self.complete(request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
+        }
+        if recovery.offset <= position.offset, let bodies = edge.tail.since(recovery.offset) {
+            if let publications = self.decode(bodies, first: recovery.offset + 1) {
+                self.metrics.recoveries.increment()
+                let outcome = SubscribeOutcome(position: position, recovered: publications)
+                return self.complete(request, edge, outcome, at: position.offset)
+            }
+        }
+        Task { await self.recover(request, edge, from: recovery) }
+    }
+
+    private func recover(_ request: SubscribeRequestInEdge, _ edge: RoomEdge, from recovery: StreamPosition) async {
+        let page: HistoryPage
+        do throws(FanfareError) {
+            let since = StreamPosition(offset: recovery.offset, epoch: "")
+            page = try await self.log.history(HistoryFilter(limit: -1, since: since), of: edge.channel).decoded()
+        } catch {
+            _ = request.completion(.failure(error))
+            return self.lingerIfUnused(edge)
+        }
+        guard self.edges[edge.channel.name] === edge, case .live = edge.state else {
+            // The edge went away or is being repaired: begin again with the one that is there now.
+            return self.subscribe(
+                request.subscriber, to: edge.channel, recovery: recovery, completion: request.completion)
+        }
+        let here = edge.cursor.position
+        var publications = page.publications
+        let isWhole =
+            page.top.epoch == here.epoch
+            && (publications.isEmpty
+                ? page.top.offset == recovery.offset
+                : publications[0].offset == recovery.offset + 1
+                    && publications[publications.count - 1].offset == page.top.offset)
+        if isWhole {
+            // What was published since the page was read is in the edge's tail.
+            if page.top.offset < here.offset {
+                if let bodies = edge.tail.since(page.top.offset),
+                    let newer = self.decode(bodies, first: page.top.offset + 1)
+                {
+                    publications += newer
+                } else if request.attempts < 3 {
+                    var again = request
+                    again.attempts += 1
+                    return self.serve(again, edge)
+                } else {
+                    self.metrics.recoveriesFailed.increment()
+                    return self.complete(
+                        request, edge, SubscribeOutcome(position: here, recovered: nil), at: here.offset)
+                }
+            }
+            self.metrics.recoveries.increment()
+            let position = StreamPosition(offset: max(page.top.offset, here.offset), epoch: here.epoch)
+            return self.complete(
+                request, edge, SubscribeOutcome(position: position, recovered: publications), at: position.offset)
+        }
+        self.metrics.recoveriesFailed.increment()
+        self.complete(request, edge, SubscribeOutcome(position: here, recovered: nil), at: here.offset)
+    }
+
+    private func complete(
+        _ request: SubscribeRequestInEdge, _ edge: RoomEdge, _ outcome: SubscribeOutcome, at offset: UInt64
+    ) {
+        if request.completion(.success(outcome)) { edge.add(request.subscriber, at: offset) }
+        self.lingerIfUnused(edge)
+    }
+
+    private func lingerIfUnused(_ edge: RoomEdge) {
+        guard edge.isUnused, edge.lingering == nil, self.edges[edge.channel.name] === edge else { return }
+        let name = edge.channel.name
+        edge.lingering = self.loop.schedule(after: self.limits.lingerTime) {
+            self.onThisLoop { hub in
+                guard let edge = hub.edges[name], edge.lingering != nil else { return }
+                edge.lingering = nil
+                if edge.isUnused { hub.removeEdge(edge) }
+            }
+        }
+    }
+
+    private func removeEdge(_ edge: RoomEdge) {
+        guard self.edges[edge.channel.name] === edge else { return }
+        self.edges[edge.channel.name] = nil
+        self.metrics.edges.decrement(by: 1)
+        self.subscriptions.detach(edge.channel.name, hub: self)
+    }
+
+    // MARK: Delivering
+
+    /// A batch arrived from the broker.
+    func deliver(_ batch: PublishedBatch, room: String) {
+        guard let edge = self.edges[room] else { return }
+        self.deliver(batch, to: edge)
+    }
+
+    private func deliver(_ batch: PublishedBatch, to edge: RoomEdge) {
+        // Not kept anywhere, and without an offset: for those who are here now.
+        guard batch.firstOffset > 0 else { return self.passOn(batch, to: edge) }
+        guard case .live = edge.state else { return edge.hold(batch) }
+        switch edge.cursor.accept(epoch: batch.epoch, firstOffset: batch.firstOffset, count: batch.bodies.count) {
+        case .deliver(let known):
+            edge.lastChecked = self.loop.now
+            self.fanOut(Array(batch.bodies[known...]), first: batch.firstOffset + UInt64(known), edge)
+        case .duplicate:
+            break
+        case .gap, .epochChanged:
+            edge.hold(batch)
+            self.repair(edge)
+        }
+    }
+
+    private func fanOut(_ bodies: [Bytes], first: UInt64, _ edge: RoomEdge) {
+        for body in bodies { _ = edge.tail.append(body) }
+        guard let publications = self.decode(bodies, first: first) else {
+            // Written by a newer version in a way that this one cannot read: subscribers are told, not skipped.
+            self.logger.error("a publication cannot be read", metadata: ["room": "\(edge.channel)"])
+            return self.loseSubscribers(of: edge)
+        }
+        guard !edge.subscribers.isEmpty else { return }
+        let (deliveries, left) = edge.deliver(first: first, count: publications.count) { variant, from in
+            PublicationFrames.encode(publications[from...], channel: edge.channel.name, variant: variant)
+        }
+        self.metrics.deliveries.increment(by: deliveries)
+        for subscriber in left {
+            _ = edge.remove(subscriber.info.client)
+            self.tellInsufficient(subscriber, edge.channel)
+        }
+    }
+
+    private func passOn(_ batch: PublishedBatch, to edge: RoomEdge) {
+        guard let publications = self.decode(batch.bodies, first: 0) else { return }
+        for publication in publications {
+            var publication = publication
+            publication.offset = 0
+            let deliveries = edge.passOn { variant in
+                PublicationFrames.encode([publication], channel: edge.channel.name, variant: variant)
+            }
+            self.metrics.deliveries.increment(by: deliveries)
+        }
+    }
+
+    private func decode(_ bodies: [Bytes], first: UInt64) -> [Publication]? {
+        var publications: [Publication] = []
+        publications.reserveCapacity(bodies.count)
+        for (index, body) in bodies.enumerated() {
+            guard var publication = try? PublicationBody.decode(body) else { return nil }
+            publication.offset = first + UInt64(index)
+            publications.append(publication)
+        }
+        return publications
+    }
+
+    // MARK: Repairing
+
+    /// Something is missing: read it from the log, and tell the subscribers where it is gone.
+    private func repair(_ edge: RoomEdge) {
+        guard case .live = edge.state else { return }
+        edge.state = .repairing
+        self.metrics.repairs.increment()
+        Task { await self.runRepair(edge) }
+    }
+
+    private func runRepair(_ edge: RoomEdge) async {
+        var attempt = 0
+        var timesBehind = 0
+        while self.edges[edge.channel.name] === edge, !self.isStopped {
+            let position = edge.cursor.position
+            do throws(FanfareError) {
+                let since = StreamPosition(offset: position.offset, epoch: "")
+                let page = try await self.log.history(HistoryFilter(limit: -1, since: since), of: edge.channel)
+                guard self.edges[edge.channel.name] === edge else { return }
+                // An owner that does not know yet that it is none any more may answer from an old memory: ask again
+                // before the log is believed to have lost something.
+                if page.top.epoch == position.epoch, page.top.offset < position.offset, timesBehind < 4 {
+                    timesBehind += 1
+                    await self.loop.sleep(for: .milliseconds(50 * timesBehind))
+                    continue
+                }
+                if self.apply(page, to: edge) { return self.goLive(edge) }
+            } catch {
+                self.logger.debug(
+                    "a gap cannot be repaired yet", metadata: ["room": "\(edge.channel)", "error": "\(error)"])
+                attempt += 1
+                await self.loop.sleep(for: self.backoff.delay(attempt: attempt, random: self.random()))
+            }
+        }
+    }
+
+    /// - Returns: whether the edge is now where the log is.
+    private func apply(_ page: RoomHistory, to edge: RoomEdge) -> Bool {
+        let position = edge.cursor.position
+        let isForked = page.top.epoch != position.epoch || page.top.offset < position.offset
+        let continues = page.entries.first.map { $0.offset == position.offset + 1 } ?? (page.top.offset <= position.offset)
+        guard !isForked, continues else {
+            self.loseSubscribers(of: edge)
+            edge.reset(to: page.top)
+            return true
+        }
+        guard let last = page.entries.last else { return true }
+        edge.cursor.reset(to: StreamPosition(offset: last.offset, epoch: position.epoch))
+        self.fanOut(page.entries.map(\.body), first: position.offset + 1, edge)
+        return last.offset >= page.top.offset
+    }
+
+    private func loseSubscribers(of edge: RoomEdge) {
+        let lost = edge.removeAll()
+        guard !lost.isEmpty else { return }
+        self.logger.notice(
+            "subscribers cannot be brought up to date: told to subscribe again",
+            metadata: ["room": "\(edge.channel)", "subscribers": "\(lost.count)"])
+        for subscriber in lost { self.tellInsufficient(subscriber, edge.channel) }
+    }
+
+    private func tellInsufficient(_ subscriber: Subscriber, _ channel: Channel) {
+        self.metrics.insufficientState.increment()
+        subscriber.session.onThisLoop { $0.ended(channel.name, .insufficientState) }
+    }
+
+    /// The broker's link was away: whatever was published meanwhile is missing.
+    func linkRestored() {
+        for edge in self.edges.values.sorted(by: { $0.channel.name < $1.channel.name }) { self.repair(edge) }
+        for session in self.allSessions { session.onThisLoop { $0.repairUserChannel() } }
+    }
+
+    /// The last publication of a quiet room may be lost without a gap to show for it: positions are compared now and then.
+    private func scheduleCheck() {
+        guard !self.isStopped else { return }
+        self.loop.schedule(after: .seconds(1)) {
+            self.onThisLoop { hub in
+                hub.checkQuietEdges()
+                hub.scheduleCheck()
+            }
+        }
+    }
+
+    private func checkQuietEdges() {
+        let limit = self.loop.now + (.zero - self.limits.checkInterval)
+        for edge in self.edges.values where edge.lastChecked < limit && !edge.subscribers.isEmpty {
+            guard self.checksUnderWay < self.limits.checksAtOnce else { return }
+            guard case .live = edge.state else { continue }
+            edge.lastChecked = self.loop.now
+            self.checksUnderWay += 1
+            Task {
+                await self.check(edge)
+                self.checksUnderWay -= 1
+            }
+        }
+    }
+
+    private func check(_ edge: RoomEdge) async {
+        guard let page = try? await self.log.history(HistoryFilter(limit: 0), of: edge.channel) else { return }
+        guard self.edges[edge.channel.name] === edge, case .live = edge.state else { return }
+        let here = edge.cursor.position
+        // A publication under way just now is no loss: the repair finds it delivered.
+        if page.top.epoch != here.epoch || page.top.offset > here.offset { self.repair(edge) }
+    }
+}

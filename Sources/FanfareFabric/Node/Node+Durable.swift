@@ -1,0 +1,96 @@
+package import FanfareEngines
+package import FanfareModel
+import FanfareProtocol
+
+/// The durable lane: what PostgreSQL keeps. Without a database every call throws 1004.
+extension Node {
+    private func durable() throws(FanfareError) -> any Store {
+        guard let store = self.store else { throw .databaseUnavailable }
+        return store
+    }
+
+    package func follow(_ follow: Follow) async throws(FanfareError) {
+        guard follow.user != follow.streamer else { throw .badRequest("nobody follows himself") }
+        try await self.durable().follow(follow)
+    }
+
+    package func unfollow(user: UserID, streamer: UserID) async throws(FanfareError) {
+        try await self.durable().unfollow(user: user, streamer: streamer)
+    }
+
+    package func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream {
+        let started = try await self.durable().startStream(start)
+        if !started.isDuplicate {
+            await self.fanout?.eventAccepted()
+            await self.announce(started.stream)
+        }
+        return started
+    }
+
+    package func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord {
+        let stopped = try await self.durable().stopStream(which)
+        await self.announce(stopped)
+        return stopped
+    }
+
+    /// Tells the stream's channel. The stream's state is in the store: where the broker is away the channel catches up with
+    /// the next change.
+    private func announce(_ stream: StreamRecord) async {
+        guard let channel = try? Channel("stream:\(stream.id)") else { return }
+        let status: JSON = [
+            "stream_id": .string(stream.id), "streamer": .string(stream.streamer.rawValue),
+            "title": .string(stream.title), "status": .string(stream.isLive ? "live" : "ended"),
+            "started_at": .string(stream.startedAt.description),
+        ]
+        _ = try? await self.publish(PublishOrder(channel: channel, data: status.serialize()), by: .server)
+    }
+
+    package func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID {
+        let event = try await self.durable().notify(notification)
+        await self.fanout?.eventAccepted()
+        return event
+    }
+
+    package func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus {
+        try await self.durable().eventStatus(event)
+    }
+
+    package func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage {
+        try await self.durable().notifications(query)
+    }
+
+    package func markRead(
+        user: UserID, _ which: MarkRead, by client: ClientID?
+    ) async throws(FanfareError) -> MarkReadResult {
+        let result = try await self.durable().markRead(user: user, which)
+        if result.changed > 0 {
+            let payload = NotificationPayload.encodeRead(which, unread: result.unread)
+            self.peers.tellAll(.notice(InboxPush(sequence: 0, payload: payload), user: user, except: client))
+        }
+        return result
+    }
+
+    package func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail {
+        // Without a database the channel carries what is pushed now, and nothing was missed.
+        guard let store = self.store else { return InboxTail(entries: [], top: sequence ?? 0, isTruncated: false) }
+        if let sequence {
+            return try await store.inbox(
+                of: user, after: sequence, limit: self.configuration.session.inboxRecovery)
+        }
+        return InboxTail(entries: [], top: try await store.inboxPosition(of: user), isTruncated: false)
+    }
+
+    package func deadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> [DeadLetter] {
+        try await self.durable().deadLetters(filter)
+    }
+
+    package func replayDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int {
+        let count = try await self.durable().replayDeadLetters(ids)
+        if count > 0 { await self.fanout?.eventAccepted() }
+        return count
+    }
+
+    package func discardDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int {
+        try await self.durable().discardDeadLetters(ids)
+    }
+}

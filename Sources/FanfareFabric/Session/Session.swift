@@ -1,0 +1,234 @@
+import FanfareCore
+package import FanfareModel
+import FanfareProtocol
+import Logging
+
+/// One client connection of one user, or of an anonymous viewer: who it is, what it is subscribed to, what it may do.
+///
+/// Lives on the loop of its connection. Commands pass through it; a room's publications go from the edge straight to the
+/// transport.
+package actor Session: SessionHandler {
+    enum Phase {
+        /// Nothing but a connect command is legal.
+        case new
+        /// The token is being checked, or server-side subscriptions are being made: commands wait.
+        case connecting
+        case connected
+        /// Connect was refused with an error: everything is ignored until the client goes.
+        case refused
+        case closed
+    }
+
+    struct Subscription {
+        let channel: Channel
+        /// Tells a subscription from one to the same channel before it.
+        let serial: UInt64
+        let isServerSide: Bool
+        var isActive = false
+        var expiry: ScheduledCall?
+    }
+
+    package nonisolated let unownedExecutor: UnownedSerialExecutor
+    package nonisolated let client: ClientID
+    nonisolated let transport: any SessionTransport
+    nonisolated let variant: ProtocolVariant
+    nonisolated let loop: any Loop
+    nonisolated let services: SessionServices
+    nonisolated let hub: EdgeHub
+
+    var phase = Phase.new
+    var user = UserID.anonymous
+    var role = Role.viewer
+    var info: Bytes = []
+    var subscriptions: [String: Subscription] = [:]
+    var lastSerial: UInt64 = 0
+    /// Commands that came before connect was answered.
+    var held: [Command] = []
+    var commandsUnderWay = 0
+
+    /// The user channel: the highest sequence given, or nil while the position is being read.
+    var inboxSequence: UInt64?
+    var inboxHeld: [InboxPush] = []
+    var isRepairingInbox = false
+
+    private var awaitsPong = false
+    private var staleTimer: ScheduledCall?
+    private var pingTimer: ScheduledCall?
+    private var expiryTimer: ScheduledCall?
+
+    package init(
+        client: ClientID, transport: any SessionTransport, opening: SessionOpening, hub: EdgeHub,
+        services: SessionServices
+    ) {
+        self.unownedExecutor = opening.loop.asUnownedSerialExecutor()
+        self.client = client
+        self.transport = transport
+        self.variant = opening.variant
+        self.loop = opening.loop
+        self.hub = hub
+        self.services = services
+    }
+
+    package func start() {
+        self.hub.onThisLoop { $0.register(self) }
+        self.services.metrics.sessionOpened()
+        self.staleTimer = self.loop.schedule(after: self.services.limits.staleTime) {
+            self.onThisLoop { session in
+                if case .new = session.phase { session.close(.stale) }
+            }
+        }
+    }
+
+    // MARK: What the connection tells
+
+    package nonisolated func received(_ message: Bytes, isText: Bool) {
+        self.onThisLoop { $0.handle(message) }
+    }
+
+    package nonisolated func closed() {
+        self.onThisLoop { $0.end() }
+    }
+
+    private func handle(_ message: Bytes) {
+        do throws(Disconnect) {
+            for command in try self.variant.decode(message) {
+                self.services.metrics.commands.increment()
+                try self.handle(command)
+                if case .closed = self.phase { return }
+            }
+        } catch {
+            self.close(error)
+        }
+    }
+
+    func handle(_ command: Command) throws(Disconnect) {
+        switch self.phase {
+        case .new:
+            guard case .connect(let request) = command.body else { throw .badRequest }
+            guard self.services.admits() else { throw .shutdown }
+            self.connect(id: command.id, request)
+        case .connecting:
+            // As many as a client may have under way, and the subscriptions it makes at once.
+            guard self.held.count < self.services.limits.commandsUnderWay + self.services.limits.channels else {
+                throw .tooManyRequests
+            }
+            self.held.append(command)
+        case .connected:
+            try self.perform(command)
+        case .refused, .closed:
+            return
+        }
+    }
+
+    // MARK: Answers
+
+    func reply(_ id: UInt32, _ body: ReplyBody) {
+        if case .closed = self.phase { return }
+        self.transport.send(self.variant.encode(Reply(id: id, body: body)))
+    }
+
+    func refuse(_ id: UInt32, _ error: FanfareError) {
+        self.services.metrics.refusedCommands.increment()
+        self.reply(id, .error(error))
+    }
+
+    func push(_ push: Push, channel: String) {
+        if case .closed = self.phase { return }
+        self.transport.send(self.variant.encode(push, channel: channel))
+    }
+
+    // MARK: The end
+
+    /// Ends the connection with a code; `end` follows.
+    package func close(_ disconnect: Disconnect) {
+        if case .closed = self.phase { return }
+        self.services.logger.debug(
+            "session closed by the server",
+            metadata: ["session": "\(self.client)", "user": "\(self.user)", "code": "\(disconnect.code)"])
+        self.services.metrics.disconnected(disconnect)
+        self.end()
+        self.transport.close(disconnect)
+    }
+
+    private func end() {
+        if case .closed = self.phase { return }
+        self.phase = .closed
+        self.staleTimer?.cancel()
+        self.pingTimer?.cancel()
+        self.expiryTimer?.cancel()
+        for subscription in self.subscriptions.values {
+            subscription.expiry?.cancel()
+            self.hub.onThisLoop { $0.unsubscribe(self.client, from: subscription.channel.name) }
+        }
+        self.subscriptions = [:]
+        self.held = []
+        self.inboxHeld = []
+        let user = self.user
+        self.hub.onThisLoop { $0.unregister(self, user: user) }
+        self.services.metrics.sessionClosed()
+    }
+
+    /// Connect was answered with an error: the client goes by itself, or is sent away after a while.
+    func refuseConnect(_ id: UInt32, _ error: FanfareError) {
+        self.refuse(id, error)
+        self.phase = .refused
+        self.loop.schedule(after: .seconds(5)) {
+            self.onThisLoop { $0.close(.connectionClosed) }
+        }
+    }
+
+    // MARK: Timers
+
+    func connected() {
+        self.phase = .connected
+        self.staleTimer?.cancel()
+        let interval = self.services.limits.pingInterval
+        guard interval > .zero else { return }
+        // Spread: sessions that came in one storm are not all pinged at once.
+        let half = interval.nanoseconds / 2
+        let jitter = Int64(self.services.surroundings.random() % UInt64(max(1, half)))
+        self.schedulePing(after: .nanoseconds(half + jitter))
+    }
+
+    private func schedulePing(after delay: Duration) {
+        self.pingTimer = self.loop.schedule(after: delay) { self.onThisLoop { $0.ping() } }
+    }
+
+    private func ping() {
+        guard case .connected = self.phase else { return }
+        self.awaitsPong = true
+        self.transport.send(self.variant.ping)
+        let limits = self.services.limits
+        self.pingTimer = self.loop.schedule(after: limits.pongTime) {
+            self.onThisLoop { session in
+                guard case .connected = session.phase else { return }
+                if session.awaitsPong { return session.close(.noPong) }
+                session.schedulePing(after: limits.pingInterval - limits.pongTime)
+            }
+        }
+    }
+
+    func pong() throws(Disconnect) {
+        guard self.awaitsPong else { throw .badRequest }
+        self.awaitsPong = false
+    }
+
+    /// - Parameter expiresAt: seconds since 1970; nil for never.
+    /// - Returns: seconds until then, at least 1; nil for never.
+    func expire(at expiresAt: Int64?) -> UInt32? {
+        self.expiryTimer?.cancel()
+        self.expiryTimer = nil
+        guard let ttl = self.timeToLive(until: expiresAt) else { return nil }
+        self.expiryTimer = self.loop.schedule(after: .seconds(Int64(ttl)) + self.services.limits.expiryGrace) {
+            self.onThisLoop { $0.close(.expired) }
+        }
+        return ttl
+    }
+
+    /// Never 0: clients would refresh in a loop.
+    func timeToLive(until expiresAt: Int64?) -> UInt32? {
+        guard let expiresAt else { return nil }
+        let now = self.services.surroundings.wallClock().milliseconds / 1000
+        return UInt32(clamping: max(1, expiresAt - now))
+    }
+}

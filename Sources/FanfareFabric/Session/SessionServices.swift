@@ -1,0 +1,47 @@
+package import FanfareCore
+package import FanfareEngines
+package import FanfareModel
+package import Logging
+
+/// What a session asks of the node beyond `NodeOperations`.
+package protocol SessionBackend: NodeOperations {
+    /// Runs a method of the application's vocabulary (`follow`, `start_stream` …) under the caller's identity.
+    /// - Returns: raw JSON.
+    func call(method: String, data: Bytes, caller: Caller) async throws(FanfareError) -> Bytes
+    /// The inbox after a sequence; nil for the position alone.
+    func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail
+}
+
+package struct SessionLimits: Sendable, Hashable {
+    /// Bytes of a publication's `data`.
+    package var dataBytes = 65_536
+    /// Subscriptions of one session, the server's among them.
+    package var channels = 128
+    /// Commands of one session that wait for an answer; beyond it they are refused with 111.
+    package var commandsUnderWay = 1024
+    /// How long a connection may take to send its connect command.
+    package var staleTime: Duration = .seconds(15)
+    package var pingInterval: Duration = .seconds(25)
+    /// Shorter than `pingInterval`.
+    package var pongTime: Duration = .seconds(8)
+    /// How long after its expiry a connection or subscription may still be refreshed.
+    package var expiryGrace: Duration = .seconds(25)
+    /// Publications of one user channel that are recovered at the most.
+    package var inboxRecovery = 300
+
+    package init() {}
+}
+
+/// What all sessions of a node share.
+package struct SessionServices: Sendable {
+    package var node: NodeID
+    package var version: String
+    package var backend: any SessionBackend
+    package var tokens: any TokenVerifier
+    package var limits: SessionLimits
+    package var surroundings: Surroundings
+    package var logger: Logger
+    package var metrics: FabricMetrics
+    /// False while the node drains: new connections are sent elsewhere.
+    package var admits: @Sendable () -> Bool
+}
