@@ -70,7 +70,8 @@ extension PeerRequest {
             self = .history(
                 room: try fields.string(16),
                 HistoryFilter(
-                    limit: try fields.int(17), since: try fields.optionalPosition(18), reverse: try fields.number(19) != 0))
+                    limit: try fields.int(17), since: try fields.optionalPosition(18),
+                    reverse: try fields.number(19) != 0))
         case RequestKind.removeHistory: self = .removeHistory(room: try fields.string(16))
         case RequestKind.presence: self = .presence(channel: try fields.string(16))
         case RequestKind.presenceStats: self = .presenceStats(channel: try fields.string(16))

@@ -151,11 +151,13 @@ package actor EdgeHub {
     private func serve(_ request: SubscribeRequestInEdge, _ edge: RoomEdge) {
         let position = edge.cursor.position
         guard let recovery = request.recovery else {
-            return self.complete(request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
+            return self.complete(
+                request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
         }
         if !recovery.epoch.isEmpty, recovery.epoch != position.epoch {
             self.metrics.recoveriesFailed.increment()
-            return self.complete(request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
+            return self.complete(
+                request, edge, SubscribeOutcome(position: position, recovered: nil), at: position.offset)
         }
         if recovery.offset <= position.offset, let bodies = edge.tail.since(recovery.offset) {
             if let publications = self.decode(bodies, first: recovery.offset + 1) {
@@ -346,7 +348,8 @@ package actor EdgeHub {
     private func apply(_ page: RoomHistory, to edge: RoomEdge) -> Bool {
         let position = edge.cursor.position
         let isForked = page.top.epoch != position.epoch || page.top.offset < position.offset
-        let continues = page.entries.first.map { $0.offset == position.offset + 1 } ?? (page.top.offset <= position.offset)
+        let continues =
+            page.entries.first.map { $0.offset == position.offset + 1 } ?? (page.top.offset <= position.offset)
         guard !isForked, continues else {
             self.loseSubscribers(of: edge)
             edge.reset(to: page.top)

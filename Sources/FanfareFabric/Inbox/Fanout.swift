@@ -121,7 +121,9 @@ package actor Fanout {
             guard let owner = self.map.owner(of: shard.slot), owner != self.map.node else { continue }
             others[owner, default: []].append(shard)
         }
-        for (node, shards) in others.sorted(by: { $0.key < $1.key }) { self.peers.tell(.wakeShards(shards), node: node) }
+        for (node, shards) in others.sorted(by: { $0.key < $1.key }) {
+            self.peers.tell(.wakeShards(shards), node: node)
+        }
         self.wake(shards)
     }
 

@@ -61,7 +61,8 @@ package final class RoomRouter: Sendable {
     /// Reads from the owner's memory, or, where no owner answers, from the broker.
     package func history(_ filter: HistoryFilter, room: Channel) async throws(FanfareError) -> RoomHistory {
         do throws(FanfareError) {
-            return try await self.ask(room.slot, patience: self.limits.patience / 2) { owner async throws(RoomRefusal) in
+            return try await self.ask(room.slot, patience: self.limits.patience / 2) {
+                owner async throws(RoomRefusal) in
                 if owner == self.map.node {
                     return try await withCheckedContinuation { continuation in
                         self.slots.read(filter, room: room.name, slot: room.slot) { continuation.resume(returning: $0) }

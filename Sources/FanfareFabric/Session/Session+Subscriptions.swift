@@ -28,7 +28,9 @@ extension Session {
         }
     }
 
-    private func checkSubscriptionToken(id: UInt32, _ request: SubscribeRequest, _ channel: Channel, serial: UInt64) async {
+    private func checkSubscriptionToken(id: UInt32, _ request: SubscribeRequest, _ channel: Channel, serial: UInt64)
+        async
+    {
         let result: Result<VerifiedSubscription, TokenFailure>
         do throws(TokenFailure) {
             result = .success(try await self.services.tokens.verifySubscription(request.token))
@@ -196,7 +198,8 @@ extension Session {
             self.subscriptions.count < self.services.limits.channels
         else { return }
         if case .user = channel.kind { return }
-        self.attach(channel, transport: self.transport, recovery: recovery, isServerSide: true, channelInfo: []) { result in
+        self.attach(channel, transport: self.transport, recovery: recovery, isServerSide: true, channelInfo: []) {
+            result in
             self.onThisLoop { session in
                 guard case .success(let outcome) = result else { return }
                 session.push(

@@ -85,7 +85,8 @@ package final class SimulatedScheduler: @unchecked Sendable {
 
     private func run(_ loop: SimulatedLoop) {
         self.steps += 1
-        self.digest = (self.digest ^ UInt64(loop.index)) &* 0x0000_0100_0000_01b3 &+ UInt64(bitPattern: self.now.nanoseconds)
+        self.digest =
+            (self.digest ^ UInt64(loop.index)) &* 0x0000_0100_0000_01b3 &+ UInt64(bitPattern: self.now.nanoseconds)
         self.current = loop
         loop.runNext()
         self.current = nil
