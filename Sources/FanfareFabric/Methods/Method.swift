@@ -1,0 +1,36 @@
+/// The methods of the server API, some of which clients call by rpc under their own identity.
+package enum Method: String, Sendable, Hashable, CaseIterable {
+    case publish
+    case broadcast
+    case subscribe
+    case unsubscribe
+    case disconnect
+    case refresh
+    case presence
+    case presenceStats = "presence_stats"
+    case history
+    case historyRemove = "history_remove"
+    case channels
+    case info
+    case batch
+    case follow
+    case unfollow
+    case startStream = "start_stream"
+    case stopStream = "stop_stream"
+    case notify
+    case notifications
+    case markRead = "mark_read"
+    case eventStatus = "event_status"
+    case deadLetters = "dead_letters"
+    case replayDeadLetters = "replay_dead_letters"
+    case discardDeadLetters = "discard_dead_letters"
+    case cluster
+
+    /// Whether clients call it by rpc.
+    package var isForClients: Bool {
+        switch self {
+        case .publish, .follow, .unfollow, .startStream, .stopStream, .notifications, .markRead: true
+        default: false
+        }
+    }
+}

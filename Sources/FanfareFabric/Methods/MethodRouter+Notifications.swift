@@ -1,0 +1,174 @@
+package import FanfareEngines
+internal import FanfareModel
+package import FanfareProtocol
+
+extension MethodRouter {
+    private static let maximumRecipients = 10_000
+    private static let maximumPage = 200
+    private static let maximumMarked = 1000
+    private static let maximumTitle = 500
+    private static let maximumTags = 20
+    private static let maximumTag = 64
+    private static let maximumType = 64
+    private static let plainTypes: Set<String> = ["stream.live", "follow", "mention", "raid", "subscription"]
+
+    // MARK: Follows
+
+    func follow(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let user = try self.subject("user", parameters, by: caller)
+        let streamer = try parameters.user("streamer")
+        guard user != streamer else { throw .badRequest("a user does not follow themself") }
+        var preference = NotifyPreference.all
+        if let text = try parameters.string("notify") {
+            guard let known = NotifyPreference(rawValue: text) else {
+                throw .badRequest("'notify' is 'all', 'live' or 'none'")
+            }
+            preference = known
+        }
+        try await self.operations.follow(Follow(user: user, streamer: streamer, notify: preference))
+        return [:]
+    }
+
+    func unfollow(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let user = try self.subject("user", parameters, by: caller)
+        try await self.operations.unfollow(user: user, streamer: parameters.user("streamer"))
+        return [:]
+    }
+
+    // MARK: Streams
+
+    func startStream(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let tags = try parameters.strings("tags") ?? []
+        guard tags.count <= MethodRouter.maximumTags, tags.allSatisfy({ $0.utf8.count <= MethodRouter.maximumTag })
+        else {
+            throw .badRequest(
+                "'tags' has more than \(MethodRouter.maximumTags) elements, or one of more than "
+                    + "\(MethodRouter.maximumTag) bytes")
+        }
+        let started = try await self.operations.startStream(
+            StreamStart(
+                streamer: try self.subject("streamer", parameters, by: caller),
+                title: try parameters.string("title", upTo: MethodRouter.maximumTitle), tags: tags,
+                idempotencyKey: try parameters.idempotencyKey()))
+        return [
+            "stream": MethodRouter.stream(started.stream), "event_id": .string(started.event.description),
+        ]
+    }
+
+    func stopStream(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let id = try parameters.string("stream").flatMap { $0.isEmpty ? nil : $0 }
+        guard (id?.utf8.count ?? 0) <= 64 else { throw .badRequest("'stream' is no stream id") }
+        let which: StreamReference
+        if caller == .server, let id {
+            which = .id(id)
+        } else {
+            let streamer = try self.subject("streamer", parameters, by: caller)
+            which = id.map { .idOfStreamer($0, streamer) } ?? .streamer(streamer)
+        }
+        return ["stream": MethodRouter.stream(try await self.operations.stopStream(which))]
+    }
+
+    // MARK: Events
+
+    func notify(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let event = try await self.operations.notify(
+            NotificationRequest(
+                audience: try MethodRouter.audience(parameters), type: try MethodRouter.notificationType(parameters),
+                data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey()))
+        return ["event_id": .string(event.description)]
+    }
+
+    private static func audience(_ parameters: Parameters) throws(FanfareError) -> NotificationRequest.Audience {
+        let names = try parameters.strings("users")
+        guard parameters.raw("followers_of") == nil || names == nil else {
+            throw .badRequest("'users' and 'followers_of' exclude each other")
+        }
+        guard let names else { return .followers(of: try parameters.user("followers_of")) }
+        guard !names.isEmpty else { throw .badRequest("'users' is empty") }
+        guard names.count <= MethodRouter.maximumRecipients else {
+            throw .limitExceeded("'users' has more than \(MethodRouter.maximumRecipients) elements")
+        }
+        var users: [UserID] = []
+        var seen: Set<UserID> = []
+        for name in names {
+            guard let user = UserID(name) else { throw .badRequest("'users' has an illegal user id") }
+            if seen.insert(user).inserted { users.append(user) }
+        }
+        return .users(users)
+    }
+
+    private static func notificationType(_ parameters: Parameters) throws(FanfareError) -> String {
+        let type = try parameters.string("type", upTo: MethodRouter.maximumType)
+        if MethodRouter.plainTypes.contains(type) { return type }
+        guard type.hasPrefix("custom."), UserID.isValid(type.utf8.dropFirst("custom.".utf8.count)) else {
+            throw .badRequest("'type' is none of the notification types and does not begin with 'custom.'")
+        }
+        return type
+    }
+
+    func eventStatus(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        guard let event = try parameters.identifier("event_id") else { throw .badRequest("'event_id' is missing") }
+        let status = try await self.operations.eventStatus(EventID(event))
+        return [
+            "event_id": .string(status.event.description),
+            "type": .string(status.type),
+            "accepted_at": .string(status.acceptedAt.description),
+            "shards": ["total": .integer(status.shardsTotal), "done": .integer(status.shardsDone)],
+            "recipients": .integer(status.recipients),
+            "delivered_online": .integer(status.deliveredOnline),
+            "dead_letters": .integer(status.deadLetters),
+            "completed_at": status.completedAt.map { .string($0.description) } ?? .null,
+        ]
+    }
+
+    // MARK: Inbox
+
+    func notifications(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let page = try await self.operations.notifications(
+            InboxQuery(
+                user: try self.subject("user", parameters, by: caller),
+                limit: try parameters.limit(default: 50, maximum: MethodRouter.maximumPage),
+                before: try parameters.identifier("before").map { UInt64($0) },
+                unreadOnly: try parameters.bool("unread")))
+        return [
+            "notifications": .array(page.entries.map { MethodRouter.notification($0) }),
+            "unread": .integer(page.unread),
+        ]
+    }
+
+    func markRead(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        let user = try self.subject("user", parameters, by: caller)
+        let ids = try parameters.identifiers("ids", upTo: MethodRouter.maximumMarked)
+        let upTo = try parameters.identifier("up_to")
+        let which: MarkRead
+        switch (ids, upTo) {
+        case (.some(let ids), nil): which = .sequences(ids.map { UInt64($0) })
+        case (nil, .some(let upTo)): which = .upTo(UInt64(upTo))
+        default: throw .badRequest("give either 'ids' or 'up_to'")
+        }
+        let result = try await self.operations.markRead(user: user, which, by: caller.info?.client)
+        return ["unread": .integer(result.unread)]
+    }
+
+    // MARK: JSON
+
+    static func stream(_ stream: StreamRecord) -> JSON {
+        var members: [JSON.Member] = [
+            .init("id", .string(stream.id)), .init("streamer", .string(stream.streamer.rawValue)),
+            .init("title", .string(stream.title)), .init("status", stream.isLive ? "live" : "ended"),
+            .init("started_at", .string(stream.startedAt.description)),
+        ]
+        if let endedAt = stream.endedAt { members.append(.init("ended_at", .string(endedAt.description))) }
+        members.append(.init("tags", .array(stream.tags.map { .string($0) })))
+        return .object(members)
+    }
+
+    /// As it is pushed and listed.
+    package static func notification(_ entry: InboxEntry) -> JSON {
+        [
+            "type": .string(entry.type), "id": .string(String(entry.sequence)),
+            "event_id": .string(entry.event.description), "data": .raw(entry.data),
+            "created_at": .string(entry.createdAt.description), "read": .bool(entry.isRead),
+        ]
+    }
+}

@@ -1,0 +1,155 @@
+internal import FanfareEngines
+package import FanfareModel
+package import FanfareProtocol
+
+extension MethodRouter {
+    private static let maximumDeadLetters = 1000
+    private static let maximumCommands = 1000
+
+    // MARK: Cluster
+
+    func info() async throws(FanfareError) -> JSON {
+        let nodes = try await self.operations.nodes()
+        return [
+            "nodes": .array(
+                nodes.map { node in
+                    [
+                        "uid": .string(node.incarnation), "name": .string(node.node.rawValue),
+                        "version": .string(node.version), "num_clients": .integer(node.sessions),
+                        "num_users": .integer(node.users), "num_subs": .integer(node.subscriptions),
+                        "num_channels": .integer(node.channels), "uptime": .integer(node.uptimeSeconds),
+                    ]
+                })
+        ]
+    }
+
+    func cluster() async throws(FanfareError) -> JSON {
+        let status = try await self.operations.clusterStatus()
+        return [
+            "view": .integer(status.view.number),
+            "generation": .string(status.view.generation),
+            "nodes": .array(
+                status.nodes.map { node in
+                    [
+                        "name": .string(node.node.rawValue), "state": .string(node.state.rawValue),
+                        "slots": .integer(node.slots), "sessions": .integer(node.sessions),
+                        "rooms": .integer(node.rooms), "version": .string(node.version),
+                        "uptime_s": .integer(node.uptimeSeconds),
+                    ]
+                }),
+        ]
+    }
+
+    // MARK: Dead letters
+
+    func deadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let letters = try await self.operations.deadLetters(MethodRouter.filter(parameters, defaultLimit: 100))
+        return ["dead_letters": .array(letters.map { MethodRouter.deadLetter($0) })]
+    }
+
+    func replayDeadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let ids = try await self.deadLetterIDs(parameters)
+        return ["replayed": .integer(ids.isEmpty ? 0 : try await self.operations.replayDeadLetters(ids))]
+    }
+
+    func discardDeadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let ids = try await self.deadLetterIDs(parameters)
+        return ["discarded": .integer(ids.isEmpty ? 0 : try await self.operations.discardDeadLetters(ids))]
+    }
+
+    /// Those named, or those that a filter finds; to mean all of them takes saying so.
+    private func deadLetterIDs(_ parameters: Parameters) async throws(FanfareError) -> [Int64] {
+        if let ids = try parameters.identifiers("ids", upTo: MethodRouter.maximumDeadLetters) { return ids }
+        let isFiltered = parameters.raw("event_id") != nil || parameters.raw("kind") != nil
+        let isForAll = try parameters.bool("all")
+        guard isFiltered || isForAll else {
+            throw .badRequest("give 'ids', a filter ('event_id', 'kind'), or 'all': true")
+        }
+        var filter = try MethodRouter.filter(parameters, defaultLimit: MethodRouter.maximumDeadLetters)
+        filter.includesSettled = false
+        return try await self.operations.deadLetters(filter).map(\.id)
+    }
+
+    private static func filter(
+        _ parameters: Parameters, defaultLimit: Int
+    ) throws(FanfareError) -> DeadLetterFilter {
+        DeadLetterFilter(
+            event: try parameters.identifier("event_id").map { EventID($0) },
+            kind: try parameters.string("kind"),
+            includesSettled: try parameters.bool("settled"),
+            after: try parameters.identifier("after") ?? 0,
+            limit: try parameters.limit(default: defaultLimit, maximum: MethodRouter.maximumDeadLetters))
+    }
+
+    private static func deadLetter(_ letter: DeadLetter) -> JSON {
+        [
+            "id": .string(String(letter.id)),
+            "kind": .string(letter.kind),
+            "event_id": letter.event.map { .string($0.description) } ?? .null,
+            "user": letter.user.map { .string($0.rawValue) } ?? .null,
+            "shard": letter.shard.map { .integer($0.index) } ?? .null,
+            "payload": .raw(letter.payload),
+            "cause": .string(letter.cause),
+            "sqlstate": letter.sqlState.map { .string($0) } ?? .null,
+            "attempts": .integer(letter.attempts),
+            "first_failed_at": .string(letter.firstFailedAt.description),
+            "last_failed_at": .string(letter.lastFailedAt.description),
+            "state": .string(letter.state.rawValue),
+        ]
+    }
+
+    // MARK: Batch
+
+    /// Several commands in one request; each has a reply in the same place, whatever became of the others.
+    func batch(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+        guard let commands = try parameters.array("commands") else { throw .badRequest("'commands' is missing") }
+        guard commands.count <= MethodRouter.maximumCommands else {
+            throw .limitExceeded("'commands' has more than \(MethodRouter.maximumCommands) elements")
+        }
+        var replies: [JSON] = []
+        if try parameters.bool("parallel") {
+            replies = await MethodRouter.concurrently(commands.count) { index in
+                await self.reply(to: commands[index], by: caller)
+            }
+        } else {
+            for command in commands { replies.append(await self.reply(to: command, by: caller)) }
+        }
+        return ["replies": .array(replies)]
+    }
+
+    private func reply(to command: Bytes, by caller: Caller) async -> JSON {
+        do throws(FanfareError) {
+            let command = try Parameters(command)
+            let methods = command.keys.compactMap { Method(rawValue: $0) }
+            guard methods.count == 1, let method = methods.first else { throw .methodNotFound }
+            guard let parameters = try command.object(method.rawValue) else { throw .badRequest }
+            let result = try await self.result(of: method, parameters, by: caller)
+            return .object([JSON.Member(method.rawValue, result)])
+        } catch {
+            return ["error": MethodRouter.error(error)]
+        }
+    }
+
+    // MARK: Helpers
+
+    package static func error(_ error: FanfareError) -> JSON {
+        var members: [JSON.Member] = [
+            .init("code", .integer(error.code)), .init("message", .string(error.message)),
+        ]
+        if error.isTemporary { members.append(.init("temporary", true)) }
+        if let delay = error.retryAfterMilliseconds { members.append(.init("retry_after_ms", .integer(delay))) }
+        return .object(members)
+    }
+
+    /// The results of `body` for 0 to `count` - 1, in that order.
+    static func concurrently(
+        _ count: Int, _ body: @escaping @Sendable (Int) async -> JSON
+    ) async -> [JSON] {
+        await withTaskGroup(of: (Int, JSON).self) { tasks in
+            for index in 0..<count { tasks.addTask { (index, await body(index)) } }
+            var results = [JSON](repeating: .null, count: count)
+            for await (index, result) in tasks { results[index] = result }
+            return results
+        }
+    }
+}

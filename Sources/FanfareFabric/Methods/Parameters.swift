@@ -1,0 +1,192 @@
+internal import FanfareModel
+internal import FanfareProtocol
+
+/// A method's parameters: reads and validates them one by one. Unknown members are ignored.
+struct Parameters {
+    /// Bytes of a payload.
+    static let maximumData = 64 << 10
+    static let maximumIdempotencyKey = 255
+
+    private let object: JSONObject
+
+    /// - Parameter bytes: a JSON object; empty for none.
+    init(_ bytes: Bytes) throws(FanfareError) {
+        self.object = try Parameters.translate { () throws(JSONError) in
+            try JSONObject(bytes.isEmpty ? Bytes("{}".utf8) : bytes)
+        }
+    }
+
+    private init(_ object: JSONObject) { self.object = object }
+
+    /// What is wrong with JSON is the sender's mistake.
+    static func translate<Value>(_ body: () throws(JSONError) -> Value) throws(FanfareError) -> Value {
+        do {
+            return try body()
+        } catch {
+            throw .badRequest(error.description)
+        }
+    }
+
+    // MARK: Plain values
+
+    func string(_ key: String) throws(FanfareError) -> String? {
+        try Parameters.translate { () throws(JSONError) in try self.object.string(key) }
+    }
+
+    /// - Parameter maximum: in bytes.
+    func string(_ key: String, upTo maximum: Int) throws(FanfareError) -> String {
+        guard let value = try self.string(key), !value.isEmpty else { throw .badRequest("'\(key)' is missing") }
+        guard value.utf8.count <= maximum else { throw .badRequest("'\(key)' is longer than \(maximum) bytes") }
+        return value
+    }
+
+    func bool(_ key: String) throws(FanfareError) -> Bool {
+        try Parameters.translate { () throws(JSONError) in try self.object.bool(key) } ?? false
+    }
+
+    func integer(_ key: String) throws(FanfareError) -> Int64? {
+        try Parameters.translate { () throws(JSONError) in try self.object.integer(key) }
+    }
+
+    func object(_ key: String) throws(FanfareError) -> Parameters? {
+        try Parameters.translate { () throws(JSONError) in try self.object.object(key) }.map { Parameters($0) }
+    }
+
+    func array(_ key: String) throws(FanfareError) -> [Bytes]? {
+        try Parameters.translate { () throws(JSONError) in try self.object.array(key) }
+    }
+
+    func strings(_ key: String) throws(FanfareError) -> [String]? {
+        try Parameters.translate { () throws(JSONError) in try self.object.strings(key) }
+    }
+
+    var keys: [String] { self.object.keys }
+
+    /// A member's JSON as it came; nil where it is absent.
+    func raw(_ key: String) -> Bytes? { self.object.raw(key) }
+
+    // MARK: Values with a meaning
+
+    func user(_ key: String) throws(FanfareError) -> UserID {
+        let text = try self.string(key, upTo: 1024)
+        guard let user = UserID(text) else { throw .badRequest("'\(key)' is no legal user id") }
+        return user
+    }
+
+    func client(_ key: String) throws(FanfareError) -> ClientID? {
+        guard let text = try self.string(key), !text.isEmpty else { return nil }
+        return ClientID(text)
+    }
+
+    func channel(_ key: String = "channel") throws(FanfareError) -> Channel {
+        guard let name = try self.string(key), !name.isEmpty else { throw .badRequest("'\(key)' is missing") }
+        return try Channel(name)
+    }
+
+    func idempotencyKey() throws(FanfareError) -> String? {
+        guard let key = try self.string("idempotency_key"), !key.isEmpty else { return nil }
+        guard key.utf8.count <= Parameters.maximumIdempotencyKey else {
+            throw .badRequest("'idempotency_key' is longer than \(Parameters.maximumIdempotencyKey) bytes")
+        }
+        return key
+    }
+
+    /// A payload: raw JSON, or JSON that came as base64 under `encodedKey`. Where it may be absent the result is empty.
+    func data(_ key: String, encoded encodedKey: String? = nil, isRequired: Bool = true) throws(FanfareError) -> Bytes {
+        if let data = self.raw(key) {
+            guard data.count <= Parameters.maximumData else {
+                throw .badRequest("'\(key)' is larger than \(Parameters.maximumData) bytes")
+            }
+            return data
+        }
+        if let encodedKey, let text = try self.string(encodedKey), !text.isEmpty {
+            guard text.utf8.count <= Parameters.maximumData * 2, let data = Base64.decode(text) else {
+                throw .badRequest("'\(encodedKey)' is no base64, or too long")
+            }
+            guard data.count <= Parameters.maximumData else {
+                throw .badRequest("'\(encodedKey)' is larger than \(Parameters.maximumData) bytes")
+            }
+            _ = try Parameters.translate { () throws(JSONError) in try JSON.parse(data) }
+            return data
+        }
+        guard !isRequired else { throw .badRequest("'\(key)' is missing") }
+        return []
+    }
+
+    func tags() throws(FanfareError) -> [String: String] {
+        let tags = try Parameters.translate { () throws(JSONError) in try self.object.stringMap("tags") } ?? [:]
+        guard tags.count <= 32, tags.reduce(0, { $0 + $1.key.utf8.count + $1.value.utf8.count }) <= 4096 else {
+            throw .badRequest("'tags' has more than 32 members or 4096 bytes")
+        }
+        return tags
+    }
+
+    func streamPosition(_ key: String) throws(FanfareError) -> StreamPosition? {
+        guard let position = try self.object(key) else { return nil }
+        guard let offset = UInt64(exactly: try position.integer("offset") ?? 0) else {
+            throw .badRequest("'\(key)' has a negative offset")
+        }
+        return StreamPosition(offset: offset, epoch: try position.string("epoch") ?? "")
+    }
+
+    /// 1–`maximum`.
+    func limit(default standard: Int, maximum: Int) throws(FanfareError) -> Int {
+        guard let limit = try self.integer("limit") else { return standard }
+        guard (1...Int64(maximum)).contains(limit) else { throw .badRequest("'limit' is 1 to \(maximum)") }
+        return Int(limit)
+    }
+
+    /// An id: a decimal number as a string, or, for callers that do without quotes, as a number.
+    func identifier(_ key: String) throws(FanfareError) -> Int64? {
+        guard let raw = self.raw(key), raw != Bytes("null".utf8) else { return nil }
+        return try Parameters.identifier(raw, named: key)
+    }
+
+    func identifiers(_ key: String, upTo maximum: Int) throws(FanfareError) -> [Int64]? {
+        guard let elements = try self.array(key) else { return nil }
+        guard elements.count <= maximum else { throw .limitExceeded("'\(key)' has more than \(maximum) elements") }
+        var identifiers: [Int64] = []
+        for element in elements { identifiers.append(try Parameters.identifier(element, named: key)) }
+        return identifiers
+    }
+
+    private static func identifier(_ raw: Bytes, named key: String) throws(FanfareError) -> Int64 {
+        let value = try Parameters.translate { () throws(JSONError) in try JSON.parse(raw) }
+        guard let identifier = value.stringValue.flatMap({ Int64($0) }) ?? value.integerValue, identifier >= 0 else {
+            throw .badRequest("'\(key)' has an id that is no decimal number")
+        }
+        return identifier
+    }
+}
+
+/// RFC 4648, section 4, with padding or without.
+enum Base64 {
+    /// - Returns: nil where `text` is no base64.
+    static func decode(_ text: String) -> Bytes? {
+        var bytes = Bytes()
+        var accumulator: UInt32 = 0
+        var bits: UInt32 = 0
+        var padding = 0
+        for character in text.utf8 {
+            let value: UInt8
+            switch character {
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"): value = character - UInt8(ascii: "A")
+            case UInt8(ascii: "a")...UInt8(ascii: "z"): value = character - UInt8(ascii: "a") + 26
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): value = character - UInt8(ascii: "0") + 52
+            case UInt8(ascii: "+"): value = 62
+            case UInt8(ascii: "/"): value = 63
+            case UInt8(ascii: "="):
+                padding += 1
+                continue
+            default: return nil
+            }
+            guard padding == 0 else { return nil }
+            accumulator = accumulator << 6 | UInt32(value)
+            bits += 6
+            guard bits >= 8 else { continue }
+            bits -= 8
+            bytes.append(UInt8(truncatingIfNeeded: accumulator >> bits))
+        }
+        return padding <= 2 && bits < 6 ? bytes : nil
+    }
+}
