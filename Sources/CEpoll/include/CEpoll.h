@@ -23,6 +23,12 @@ extern int accept4(int descriptor, struct sockaddr *address, socklen_t *length, 
 
 static inline int fanfare_accept(int listener) { return accept4(listener, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
+// Constants that importers see with different types, depending on which module they come from.
+static const int fanfare_send_flags = MSG_NOSIGNAL;
+static const int fanfare_peek_flags = MSG_PEEK;
+static const int fanfare_socket_type = SOCK_STREAM;
+static const int fanfare_socket_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+
 // The calling thread's name, at most 15 characters, as `top -H` and a debugger show it.
 static inline void fanfare_thread_set_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
