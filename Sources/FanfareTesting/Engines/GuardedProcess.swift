@@ -1,8 +1,8 @@
 import Glibc
 import Synchronization
 
-/// A child process that does not outlive this one, however this one ends: a shell beside it waits for the end of a pipe
-/// and kills it then.
+/// A child process that does not outlive this one, however this one ends: a shell beside it waits for the end of a pipe,
+/// kills it then and removes the folder.
 final class GuardedProcess: Sendable {
     /// A pipe must not be inherited by a child that is started at the same time.
     private static let spawning = Mutex(())
@@ -35,7 +35,7 @@ final class GuardedProcess: Sendable {
         guard Glibc.pipe(&ends) == 0 else { throw EngineFailure("pipe: errno \(errno)") }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         let script = """
-            "$@" </dev/null >>"$0/output" 2>&1 & echo $! >"$0/pid.new"; mv "$0/pid.new" "$0/pid"; cat >/dev/null; kill -9 $!; wait
+            "$@" </dev/null >>"$0/output" 2>&1 & echo $! >"$0/pid.new"; mv "$0/pid.new" "$0/pid"; read -r _; kept=$?; kill -9 $!; wait; [ $kept = 0 ] || rm -rf "$0"
             """
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -68,6 +68,7 @@ final class GuardedProcess: Sendable {
     /// Kills it and waits for its end.
     func end() {
         self.signal(SIGKILL)
+        write(self.pipe, "\n", 1)
         close(self.pipe)
         var status: CInt = 0
         waitpid(self.shell, &status, 0)
