@@ -192,11 +192,15 @@ package struct StoredRoom: Sendable, Hashable {
     package var bodies: [Bytes]
     /// The offset of `bodies[0]`; `top.offset + 1` where there are none.
     package var firstOffset: UInt64
+    /// The engine restarted or failed over since this room was written last, so that publications which were seen may be
+    /// missing. An owner that cannot prove the top from memory goes on under a new epoch, by `restore`. Told by `open`.
+    package var mayHaveRolledBack: Bool
 
-    package init(top: StreamPosition, bodies: [Bytes], firstOffset: UInt64) {
+    package init(top: StreamPosition, bodies: [Bytes], firstOffset: UInt64, mayHaveRolledBack: Bool = false) {
         self.top = top
         self.bodies = bodies
         self.firstOffset = firstOffset
+        self.mayHaveRolledBack = mayHaveRolledBack
     }
 }
 

@@ -155,10 +155,12 @@ package final class RedisBroker: Broker {
         let reply = try await self.run(
             .open, keys: self.roomKeys(room), .open,
             Self.words(fence) + [newEpoch, Self.milliseconds(retention.positionTime)])
-        guard let elements = reply.elements, elements.count == 3, let top = Self.position(elements[0], elements[1]),
+        guard let elements = reply.elements, elements.count == 4, let top = Self.position(elements[0], elements[1]),
             let bodies = Self.bodies(elements[2]), UInt64(bodies.count) <= top.offset
         else { throw Self.malformed(.open) }
-        return StoredRoom(top: top, bodies: bodies, firstOffset: top.offset - UInt64(bodies.count) + 1)
+        return StoredRoom(
+            top: top, bodies: bodies, firstOffset: top.offset - UInt64(bodies.count) + 1,
+            mayHaveRolledBack: elements[3] != .integer(0))
     }
 
     package func append(

@@ -33,7 +33,7 @@ struct RedisKeys: Sendable {
 
     /// Hash: `g` generation, `n` number, `v` view, `o` owner, `i` incarnation.
     func fence(_ slot: Slot) -> String { "\(self.prefix):{\(slot)}:fence" }
-    /// Hash: `e` epoch, `s` top offset, `b` bytes of the history.
+    /// Hash: `e` epoch, `s` top offset, `b` bytes of the history, `r` the server's run when it was written last.
     func meta(_ room: String, _ slot: Slot) -> String { "\(self.prefix):{\(slot)}:r:\(room):m" }
     /// List: the bodies, oldest first; the last one has the top offset.
     func history(_ room: String, _ slot: Slot) -> String { "\(self.prefix):{\(slot)}:r:\(room):h" }

@@ -85,9 +85,24 @@ struct LinkFailureTests {
             return code == nil
         }
         let top = StreamPosition(offset: 1, epoch: stored.top.epoch)
+        func reopened() async throws -> StoredRoom {
+            try await node.broker.open(Self.room, fence: fence, newEpoch: "unused", retention: Retention())
+        }
+        #expect(!stored.mayHaveRolledBack)
+        #expect(
+            try await reopened()
+                == StoredRoom(top: top, bodies: [Array("a".utf8)], firstOffset: 1, mayHaveRolledBack: true))
         let outcome = try await Self.append("b", node, at: top, fence: fence)
         let position = StreamPosition(offset: 2, epoch: stored.top.epoch)
         #expect(outcome == .appended([AppendedEntry(position: position, isDuplicate: false)]))
+        #expect(try await !reopened().mayHaveRolledBack)
+        try server.restart()
+        try await eventually(within: .seconds(10), "links come back") { node.broker.isUp }
+        let room = try await reopened()
+        #expect(room.mayHaveRolledBack)
+        #expect(
+            try await node.broker.restore(Self.room, to: room, from: room.top, fence: fence, retention: Retention()))
+        #expect(try await !reopened().mayHaveRolledBack)
         await cluster.stop()
     }
 

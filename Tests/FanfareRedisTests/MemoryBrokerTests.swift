@@ -78,14 +78,22 @@ struct MemoryBrokerTests {
         #expect(state.storedBytes == 300)
     }
 
-    @Test("a copy is a snapshot")
+    @Test("a copy is a snapshot, and rooms tell that they may have been rolled back")
     func rollBack() throws {
         var state = try Self.begin()
         try Self.append("room:1", [1], &state, at: 0)
         let snapshot = state
         try Self.append("room:1", [2], &state, at: 0)
-        state = snapshot
+        state.rollBack(to: snapshot)
         #expect(state.read("room:1", since: 0, limit: 5, now: Self.at(0))?.bodies == [[1]])
+        let fence = try #require(state.fence(of: Slot(of: "room:1")))
+        func mayHaveRolledBack() throws -> Bool {
+            try state.open("room:1", fence: fence, newEpoch: "", retention: Retention(), now: Self.at(0))
+                .mayHaveRolledBack
+        }
+        #expect(try mayHaveRolledBack())
+        try Self.append("room:1", [3], &state, at: 0)
+        #expect(try !mayHaveRolledBack())
         state.wipe()
         #expect(state.read("room:1", since: 0, limit: 5, now: Self.at(0)) == nil)
         #expect(state.view == nil)

@@ -15,6 +15,8 @@ extension MemoryBrokerState {
         var keys: [String: UsedKey] = [:]
         /// The keys in order of their use, for forgetting them.
         var keyOrder = Fifo<String>()
+        /// The engine's run in which it was written last.
+        var run: UInt64
         /// Where this room stands in the sweep.
         var sweepIndex: Int
 
@@ -39,7 +41,11 @@ extension MemoryBrokerState {
     ) throws(EngineError) -> StoredRoom {
         try self.check(fence, slot: Slot(of: name))
         self.expire(name, now: now)
-        if let room = self.rooms[name] { return room.storedRoom }
+        if let room = self.rooms[name] {
+            var stored = room.storedRoom
+            stored.mayHaveRolledBack = room.run != self.run
+            return stored
+        }
         return try self.insert(name, top: StreamPosition(offset: 0, epoch: newEpoch), retention: retention, now: now)
             .storedRoom
     }
@@ -124,6 +130,7 @@ extension MemoryBrokerState {
             room.log.trim(count: append.retention.count, bytes: append.retention.bytes)
             room.logDeadline = now + append.retention.time
             room.positionDeadline = now + append.retention.positionTime
+            room.run = self.run
             self.storedBytes += room.log.bytes - bytesBefore
         }
         self.rooms[append.room] = room
@@ -155,6 +162,7 @@ extension MemoryBrokerState {
         stored.log.trim(count: retention.count, bytes: retention.bytes)
         stored.logDeadline = now + retention.time
         stored.positionDeadline = now + retention.positionTime
+        stored.run = self.run
         self.storedBytes += stored.log.bytes
         self.rooms[name] = stored
         return true
@@ -194,7 +202,7 @@ extension MemoryBrokerState {
         }
         let room = StoredLog(
             top: top, logDeadline: now + retention.time, positionDeadline: now + retention.positionTime,
-            sweepIndex: self.sweepOrder.count)
+            run: self.run, sweepIndex: self.sweepOrder.count)
         self.sweepOrder.append(name)
         self.rooms[name] = room
         return room

@@ -1,7 +1,7 @@
 package import FanfareModel
 
 /// What a broker stores, without a link, a lock or a clock: membership with leases, fences and room logs. The same calls
-/// with the same times give the same results. A copy is a snapshot: assigning it back is a rollback of the engine.
+/// with the same times give the same results. A copy is a snapshot, for `rollBack`.
 package struct MemoryBrokerState: Sendable {
     /// Above a limit, calls that would store more throw `.overloaded`.
     package struct Limits: Sendable, Hashable {
@@ -39,6 +39,8 @@ package struct MemoryBrokerState: Sendable {
     /// The keys of `rooms` for the sweep, and where it goes on.
     var sweepOrder: [String] = []
     var sweepCursor = 0
+    /// Grows with every restart of the engine: rooms know in which run they were written last.
+    var run: UInt64 = 0
     package internal(set) var storedBytes = 0
     package internal(set) var storedIdempotencyKeys = 0
 
@@ -48,7 +50,14 @@ package struct MemoryBrokerState: Sendable {
     package var roomCount: Int { self.rooms.count }
 
     /// The engine lost everything.
-    package mutating func wipe() { self = MemoryBrokerState(limits: self.limits) }
+    package mutating func wipe() { self.rollBack(to: MemoryBrokerState(limits: self.limits)) }
+
+    /// The engine came back with what it had once: all that it did since is lost.
+    package mutating func rollBack(to snapshot: MemoryBrokerState) {
+        let run = max(self.run, snapshot.run) + 1
+        self = snapshot
+        self.run = run
+    }
 
     // MARK: Membership
 

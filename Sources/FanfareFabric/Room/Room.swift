@@ -29,6 +29,8 @@ package actor Room {
     private var tail: HistoryTail<Bytes>
     /// The engine may have more than `top`: an append's outcome is unknown. The room must be read again.
     private var isDoubtful = false
+    /// That append may have been seen by subscribers.
+    private var isOutcomeUnknown = false
     private var waiting: [Pending] = []
     private var inFlight: [Pending] = []
     private var readers: [Reader] = []
@@ -115,7 +117,10 @@ package actor Room {
     func failBatch(_ refusal: RoomRefusal, outcomeUnknown: Bool) -> Int {
         let failed = self.inFlight
         self.inFlight = []
-        if outcomeUnknown { self.isDoubtful = true }
+        if outcomeUnknown {
+            self.isDoubtful = true
+            self.isOutcomeUnknown = true
+        }
         for pending in failed { pending.reply(.failure(refusal)) }
         if !self.needsOpening { self.answerReaders() }
         return failed.reduce(0) { $0 + $1.bytes }
@@ -141,14 +146,34 @@ package actor Room {
         case adopted
         /// The engine has less than it acknowledged: put this back.
         case restore(StoredRoom)
+        /// What was seen may be lost, and this owner cannot tell: put this in its place, which has a new epoch.
+        case renew(StoredRoom)
     }
 
     /// The room was read under this owner's fence.
-    func found(_ stored: StoredRoom) -> Finding {
+    func found(_ stored: StoredRoom, newEpoch: String) -> Finding {
+        let isProven = self.top != nil && !self.isOutcomeUnknown
+        if stored.mayHaveRolledBack, !isProven {
+            // Subscribers may have seen an offset above all that is known here: it must not be issued again.
+            var longest = stored
+            if let remembered = self.remembered, remembered.top.epoch == stored.top.epoch,
+                remembered.top.offset > stored.top.offset
+            {
+                longest = remembered
+            }
+            longest.top.epoch = newEpoch
+            longest.mayHaveRolledBack = false
+            return .renew(longest)
+        }
         if let top = self.top, let remembered = self.remembered {
             // Offsets are never issued twice under one epoch: a shorter log, or none at all, is mended from memory.
             let isShorter = stored.top.epoch == top.epoch && stored.top.offset < top.offset
             let isBlank = stored.top.epoch != top.epoch && stored.top.offset == 0
+            if isBlank, self.isOutcomeUnknown {
+                var renewed = remembered
+                renewed.top.epoch = stored.top.epoch
+                return .renew(renewed)
+            }
             if isShorter || isBlank { return .restore(remembered) }
         }
         self.adopt(stored)
@@ -158,14 +183,19 @@ package actor Room {
     /// The engine has again what this owner remembers.
     func restored() {
         self.isDoubtful = false
+        self.isOutcomeUnknown = false
         self.answerReaders()
     }
+
+    /// The engine has what `renew` told to put there.
+    func renewed(_ stored: StoredRoom) { self.adopt(stored) }
 
     private func adopt(_ stored: StoredRoom) {
         self.top = stored.top
         self.tail.reset(to: StreamPosition(offset: stored.firstOffset - 1, epoch: stored.top.epoch))
         for body in stored.bodies { _ = self.tail.append(body) }
         self.isDoubtful = false
+        self.isOutcomeUnknown = false
         self.lastAppend = self.loop.now
         self.answerReaders()
     }

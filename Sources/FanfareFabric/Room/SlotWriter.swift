@@ -179,7 +179,8 @@ package actor SlotWriter {
         for room in self.ready where room.onThisLoop({ $0.needsOpening }) {
             let stored = try await self.broker.open(
                 room.name, fence: fence, newEpoch: self.newEpoch(), retention: room.retention)
-            switch room.onThisLoop({ $0.found(stored) }) {
+            let newEpoch = self.newEpoch()
+            switch room.onThisLoop({ $0.found(stored, newEpoch: newEpoch) }) {
             case .adopted: break
             case .restore(let remembered):
                 self.logger.error(
@@ -190,6 +191,13 @@ package actor SlotWriter {
                     room.name, to: remembered, from: stored.top, fence: fence, retention: room.retention)
                 // Where the stored state changed meanwhile the room stays doubtful and is read again.
                 if done { room.onThisLoop { $0.restored() } }
+            case .renew(let renewed):
+                self.logger.warning(
+                    "the broker may have lost publications that were seen: the room goes on under a new epoch",
+                    metadata: ["room": "\(room.name)", "stored": "\(stored.top)", "new": "\(renewed.top)"])
+                let done = try await self.broker.restore(
+                    room.name, to: renewed, from: stored.top, fence: fence, retention: room.retention)
+                if done { room.onThisLoop { $0.renewed(renewed) } }
             }
         }
     }

@@ -27,6 +27,8 @@ actor CommandLink: RedisLink {
     private var breaker: CircuitBreaker
     private var deadlineTimer: ScheduledCall?
     private var handshakesLeft = 0
+    /// Names the present server's run: its process, so that a restart and a failover change it.
+    private var serverRun: Bytes = []
     /// By the scripts' index; from the present server.
     private var digests = [String](repeating: "", count: RedisScript.all.count)
 
@@ -52,11 +54,12 @@ actor CommandLink: RedisLink {
         _ script: RedisScript, keys: [String], arguments: [Bytes], _ operation: BrokerOperation
     ) async throws(EngineError) -> RedisReply {
         var parameters: [Bytes] = []
-        parameters.reserveCapacity(keys.count + arguments.count + 2)
+        parameters.reserveCapacity(keys.count + arguments.count + 3)
         parameters.append(Array(self.digests[script.index].utf8))
         parameters.append(Array(String(keys.count).utf8))
         for key in keys { parameters.append(Array(key.utf8)) }
         parameters.append(contentsOf: arguments)
+        parameters.append(self.serverRun)
         let reply = try await self.perform(RedisCommand("EVALSHA", parameters), operation)
         guard case .error = reply else { return reply }
         // The server forgot its scripts (`SCRIPT FLUSH`, failover). EVAL makes it remember this one.
@@ -167,7 +170,7 @@ actor CommandLink: RedisLink {
     }
 
     func shakeHands() {
-        self.handshakesLeft = self.loginCommands.count + RedisScript.all.count
+        self.handshakesLeft = self.loginCommands.count + RedisScript.all.count + 1
         for command in self.loginCommands {
             self.send(command, .handshake) { result in
                 switch result {
@@ -175,6 +178,14 @@ actor CommandLink: RedisLink {
                 case .failure(let error): self.fail(LinkFailure("\(command.name) was refused: \(error.message)"))
                 }
             }
+        }
+        self.send(RedisCommand("INFO", "server"), .handshake) { result in
+            let lines = (try? result.get())?.text?.split(whereSeparator: \.isNewline) ?? []
+            guard let line = lines.first(where: { $0.hasPrefix("run_id:") }) else {
+                return self.fail(LinkFailure("INFO was refused, or names no run"))
+            }
+            self.serverRun = Array(line.utf8.dropFirst("run_id:".utf8.count).prefix(8))
+            self.handshakeDone()
         }
         for script in RedisScript.all {
             self.send(RedisCommand("SCRIPT", "LOAD", script.source), .handshake) { result in

@@ -100,7 +100,7 @@ enum AppendScript {
             redis.call('DEL', step.history)
             room.bytes = 0
           end
-          redis.call('HSET', step.meta, 's', step.top, 'b', string.format('%.0f', room.bytes))
+          redis.call('HSET', step.meta, 's', step.top, 'b', string.format('%.0f', room.bytes), 'r', ARGV[#ARGV])
           redis.call('PEXPIRE', step.meta, step.positionTime)
           for _, key in ipairs(step.keys) do redis.call('SET', key, used[key], 'PX', step.window) end
           redis.call('PUBLISH', step.channel, table.concat(frame))

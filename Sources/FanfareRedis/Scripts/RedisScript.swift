@@ -3,6 +3,8 @@
 /// Scripts validate first and write last: an error half way would leave what was written before. The first line makes the
 /// server (7.0 or newer) refuse the whole script where memory is full, unless `allow-oom` says otherwise. Numbers become
 /// text by `%.0f`: Lua's own way of writing them loses digits from 10^14.
+///
+/// The last argument of every call is the server's run: another one after each start of a server and after each failover.
 struct RedisScript: Sendable, Hashable {
     let name: String
     let source: String

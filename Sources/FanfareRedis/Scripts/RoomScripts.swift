@@ -1,21 +1,22 @@
-/// A room's log: a hash with epoch, top and bytes, and a list with the bodies. Entries are contiguous and end at the top,
+/// A room's log: a hash with epoch, top, bytes and the server's run when it was written last, and a list with the bodies. Entries are contiguous and end at the top,
 /// so their offsets follow from their places.
 ///
 /// Bytes of memory per room on Redis 7.0 (`MEMORY USAGE`, bodies of 100 bytes): see docs/engines.md.
 enum RoomScripts {
     /// KEYS: fence, meta, history. ARGV: fence, new epoch, position time in milliseconds.
-    /// Returns epoch, top and the bodies.
+    /// Returns epoch, top, the bodies, and 1 where the server's run is another one than when the room was written.
     static let open = """
         #!lua
         \(FenceScripts.check)
-        local meta = redis.call('HMGET', KEYS[2], 'e', 's')
+        local meta = redis.call('HMGET', KEYS[2], 'e', 's', 'r')
         if not meta[1] or not meta[2] then
           redis.call('DEL', KEYS[3])
-          redis.call('HSET', KEYS[2], 'e', ARGV[3], 's', '0', 'b', '0')
+          redis.call('HSET', KEYS[2], 'e', ARGV[3], 's', '0', 'b', '0', 'r', ARGV[5])
           redis.call('PEXPIRE', KEYS[2], ARGV[4])
-          return {ARGV[3], '0', {}}
+          return {ARGV[3], '0', {}, 0}
         end
-        return {meta[1], meta[2], redis.call('LRANGE', KEYS[3], 0, -1)}
+        local bodies = redis.call('LRANGE', KEYS[3], 0, -1)
+        return {meta[1], meta[2], bodies, meta[3] == ARGV[5] and 0 or 1}
         """
 
     /// KEYS: meta, history. ARGV: since (empty: the position alone), limit.
@@ -46,13 +47,13 @@ enum RoomScripts {
           return 0
         end
         redis.call('DEL', KEYS[3])
-        local first, last = 10, #ARGV
+        local first, last = 10, #ARGV - 1
         while first <= last do
           local stop = math.min(first + 499, last)
           redis.call('RPUSH', KEYS[3], unpack(ARGV, first, stop))
           first = stop + 1
         end
-        redis.call('HSET', KEYS[2], 'e', ARGV[5], 's', ARGV[6], 'b', ARGV[7])
+        redis.call('HSET', KEYS[2], 'e', ARGV[5], 's', ARGV[6], 'b', ARGV[7], 'r', ARGV[#ARGV])
         redis.call('PEXPIRE', KEYS[3], ARGV[8])
         redis.call('PEXPIRE', KEYS[2], ARGV[9])
         return 1
