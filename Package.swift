@@ -23,7 +23,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: [.defaults, "YAML"]),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.1.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -31,6 +31,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.0"),
     ],
@@ -93,14 +94,29 @@ let package = Package(
             swiftSettings: settings
         ),
 
+        // What the commands do, apart from the command line's words: configuration, clients, import.
+        .target(
+            name: "FanfareCommand",
+            dependencies: [
+                "FanfareModel", "FanfareProtocol", "FanfareCore", "FanfareObservability", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "JWTKit", package: "jwt-kit"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "Yams", package: "Yams"),
+            ],
+            swiftSettings: settings
+        ),
+
         .executableTarget(
             name: "fanfare",
             dependencies: [
                 "FanfareModel", "FanfareProtocol", "FanfareCore", "FanfareEngines", "FanfareFabric", "FanfareLoops",
-                "FanfareRedis", "FanfarePostgres", "FanfareObservability", "FanfareGateway", logging, metrics,
+                "FanfareRedis", "FanfarePostgres", "FanfareObservability", "FanfareGateway", "FanfareCommand",
+                logging, metrics,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Configuration", package: "swift-configuration"),
-                .product(name: "JWTKit", package: "jwt-kit"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -146,6 +162,13 @@ let package = Package(
         .testTarget(
             name: "FanfareObservabilityTests", dependencies: ["FanfareObservability", logging, metrics],
             swiftSettings: settings),
+        .testTarget(
+            name: "FanfareCommandTests",
+            dependencies: [
+                "FanfareModel", "FanfareProtocol", "FanfareObservability", "FanfareCommand", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "JWTKit", package: "jwt-kit"),
+            ], swiftSettings: settings),
         .testTarget(
             name: "FanfareGatewayTests",
             dependencies: [

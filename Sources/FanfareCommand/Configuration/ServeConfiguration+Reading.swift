@@ -1,0 +1,245 @@
+import FanfareObservability
+import Foundation
+import Logging
+
+extension ServeConfiguration {
+    /// What the machine tells.
+    package struct Machine: Sendable {
+        package var hostName: String
+        package var cores: Int
+        package var isTerminal: Bool
+
+        package init(hostName: String, cores: Int, isTerminal: Bool) {
+            self.hostName = hostName
+            self.cores = cores
+            self.isTerminal = isTerminal
+        }
+
+        package static var current: Machine {
+            Machine(
+                hostName: ProcessInfo.processInfo.hostName, cores: ProcessInfo.processInfo.activeProcessorCount,
+                isTerminal: StandardErrorSink.isTerminal)
+        }
+    }
+
+    /// Reads all layers: the command line wins over the environment, the environment over the file, the file over the
+    /// defaults. An empty value counts as absent.
+    /// - Parameters:
+    ///   - commandLine: by setting name, and `config` for the file's path.
+    ///   - environment: all variables; `FANFARE_CONFIG` names the file where the command line does not.
+    package static func read(
+        commandLine: [String: String], environment: [String: String], machine: Machine
+    ) throws(ConfigurationError) -> ServeConfiguration {
+        let path = [commandLine["config"], environment["FANFARE_CONFIG"]].compactMap { $0 }.first { !$0.isEmpty }
+        var file: [String: String] = [:]
+        if let path { file = try ConfigurationFile.read(path) }
+        let values = SettingValues(commandLine: commandLine, environment: environment, file: file)
+        var configuration = ServeConfiguration()
+        try configuration.readNode(values, machine)
+        try configuration.readEngines(values)
+        try configuration.readKeys(values)
+        try configuration.readLogs(values, environment, machine)
+        try configuration.limits.read(values)
+        return configuration
+    }
+
+    private mutating func readNode(_ values: SettingValues, _ machine: Machine) throws(ConfigurationError) {
+        self.host = values.text("host") ?? self.host
+        guard ServeConfiguration.isHost(self.host) else {
+            throw values.error("host", self.host, "an address or a host name")
+        }
+        self.port = try values.integer("port", in: 0...65_535, default: self.port)
+        self.nodeName = values.text("node_name") ?? "\(machine.hostName):\(self.port)"
+        guard self.nodeName.utf8.count <= 128, self.nodeName.utf8.allSatisfy({ (0x21...0x7e).contains($0) }),
+            !self.nodeName.contains(where: { "{}".contains($0) })
+        else { throw values.error("node_name", self.nodeName, "a name of 1-128 printable characters without braces") }
+        let shown = self.host.contains(":") ? "[\(self.host)]" : self.host
+        self.weight = try values.integer("weight", in: 1...100, default: 1)
+        self.loops = try values.integer("loops", in: 1...256, default: max(1, min(machine.cores, 256)))
+        self.hasAccounts = try values.flag("accounts")
+        self.tls = try self.readTLS(values)
+        self.address = "\(self.tls == nil ? "http" : "https")://\(shown):\(self.port)"
+        if let address = values.text("address") {
+            guard ServeConfiguration.isURL(address, schemes: ["http", "https"]) else {
+                throw values.error("address", address, "an http:// or https:// URL")
+            }
+            self.address = address
+        }
+    }
+
+    private func readTLS(_ values: SettingValues) throws(ConfigurationError) -> TLSFiles? {
+        switch (try values.file("tls_certificate"), try values.file("tls_key")) {
+        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
+        case (nil, nil): return nil
+        case (.some, nil): throw ConfigurationError("tls_key is missing: tls_certificate needs both")
+        case (nil, .some): throw ConfigurationError("tls_certificate is missing: tls_key needs both")
+        }
+    }
+
+    private mutating func readEngines(_ values: SettingValues) throws(ConfigurationError) {
+        self.redisURL = values.text("redis_url")
+        if let url = self.redisURL, !ServeConfiguration.isURL(url, schemes: ["redis", "rediss"]) {
+            throw values.error("redis_url", url, "a URL of the form redis://host:port")
+        }
+        self.redisPrefix = values.text("redis_prefix") ?? self.redisPrefix
+        guard (1...32).contains(self.redisPrefix.utf8.count),
+            self.redisPrefix.utf8.allSatisfy({ (0x21...0x7e).contains($0) && $0 != 0x7b && $0 != 0x7d })
+        else { throw values.error("redis_prefix", self.redisPrefix, "1-32 printable characters without braces") }
+        self.databaseURL = values.text("database_url")
+        if let url = self.databaseURL, !ServeConfiguration.isDatabaseURL(url) {
+            throw values.error("database_url", url, "a URL of the form postgres://user@host/database")
+        }
+        self.databaseConnections = try values.integer("database_connections", in: 1...100, default: 5)
+        self.fanoutConnections = try values.integer("fanout_connections", in: 1...100, default: 3)
+    }
+
+    private mutating func readKeys(_ values: SettingValues) throws(ConfigurationError) {
+        self.tokenSecret = values.text("token_secret")
+        if let location = values.text("jwks") {
+            if location.contains("://") {
+                guard ServeConfiguration.isURL(location, schemes: ["http", "https"]) else {
+                    throw values.error("jwks", location, "a file or an http(s) URL")
+                }
+                self.jwks = .url(location)
+            } else {
+                self.jwks = try values.file("jwks").map { .file($0) }
+            }
+        }
+        self.isInsecure = try values.flag("insecure_dev")
+        guard self.tokenSecret != nil || self.jwks != nil || self.isInsecure else {
+            throw ConfigurationError(
+                "no token keys: set --token-secret (FANFARE_TOKEN_SECRET) or --jwks (FANFARE_JWKS), "
+                    + "or start with --insecure-dev to try things out")
+        }
+        if let secret = self.tokenSecret, secret.utf8.count < 32 {
+            self.warnings.append("token_secret is shorter than 32 bytes")
+        }
+        self.apiKey = values.text("api_key")
+        self.eventSubSecret = values.text("eventsub_secret")
+        if let secret = self.eventSubSecret, !(10...100).contains(secret.utf8.count) {
+            throw values.error("eventsub_secret", secret, "10-100 characters")
+        }
+        for origin in (values.text("allowed_origins") ?? "").split(separator: ",") {
+            let origin = origin.trimmingCharacters(in: .whitespaces)
+            guard origin == "*" || ServeConfiguration.isOrigin(origin) else {
+                throw values.error("allowed_origins", origin, "* or origins such as https://example.org")
+            }
+            self.allowedOrigins.append(origin)
+        }
+        if self.isInsecure, self.tokenSecret == nil, self.jwks == nil {
+            self.warnings.append("no token keys: every token is refused, everybody is anonymous")
+        }
+    }
+
+    private mutating func readLogs(
+        _ values: SettingValues, _ environment: [String: String], _ machine: Machine
+    ) throws(ConfigurationError) {
+        var texts = ["NO_COLOR": environment["NO_COLOR"] ?? ""]
+        texts["LOG_LEVEL"] = values.text("log_level")
+        texts["LOG_FORMAT"] = values.text("log_format")
+        do {
+            self.log = try LogConfiguration(environment: texts, isTerminal: machine.isTerminal)
+        } catch {
+            throw ConfigurationError(error.description)
+        }
+        self.log.metadata = ["node": "\(self.nodeName)"]
+        self.otlpEndpoint = values.text("otlp_endpoint")
+        if let url = self.otlpEndpoint, !ServeConfiguration.isURL(url, schemes: ["http", "https"]) {
+            throw values.error("otlp_endpoint", url, "an http:// or https:// URL")
+        }
+        self.serviceName = values.text("service_name") ?? self.serviceName
+    }
+
+    // MARK: Forms
+
+    /// A host name, an IPv4 or an IPv6 address.
+    static func isHost(_ text: String) -> Bool {
+        if text.contains(":") {
+            return text.utf8.allSatisfy { byte in
+                switch byte {
+                case 0x30...0x3a, 0x41...0x46, 0x61...0x66, 0x2e, 0x25: true
+                default: false
+                }
+            }
+        }
+        return (1...253).contains(text.utf8.count)
+            && text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { label in
+                (1...63).contains(label.utf8.count) && label.first != "-"
+                    && label.utf8.allSatisfy { byte in
+                        switch byte {
+                        case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, 0x2d, 0x5f: true
+                        default: false
+                        }
+                    }
+            }
+    }
+
+    static func isURL(_ text: String, schemes: [String]) -> Bool {
+        guard let url = URLComponents(string: text), let scheme = url.scheme?.lowercased(), schemes.contains(scheme),
+            let host = url.host, !host.isEmpty
+        else { return false }
+        return url.port.map { (1...65_535).contains($0) } ?? true
+    }
+
+    /// libpq also takes a URL without a host (a local socket), several hosts, and keyword=value pairs: it has the last word.
+    static func isDatabaseURL(_ text: String) -> Bool {
+        if let separator = text.range(of: "://"), !text[..<separator.lowerBound].contains("=") {
+            return ["postgres", "postgresql"].contains(text[..<separator.lowerBound].lowercased())
+        }
+        return text.contains("=")
+    }
+
+    static func isOrigin(_ text: String) -> Bool {
+        guard self.isURL(text, schemes: ["http", "https"]), let url = URLComponents(string: text) else { return false }
+        return url.path.isEmpty && url.query == nil && url.user == nil
+    }
+}
+
+extension ServeConfiguration.Limits {
+    fileprivate mutating func read(_ values: SettingValues) throws(ConfigurationError) {
+        self.connections = try values.integer("max_connections", in: 1...10_000_000, default: self.connections)
+        self.messageBytes = try values.bytes("message_bytes", in: 1024...(64 << 20), default: self.messageBytes)
+        self.dataBytes = try values.bytes("data_bytes", in: 1...(64 << 20), default: self.dataBytes)
+        guard self.dataBytes <= self.messageBytes else {
+            throw ConfigurationError("data_bytes (\(self.dataBytes)) is above message_bytes (\(self.messageBytes))")
+        }
+        self.channelsPerSession = try values.integer("session_channels", in: 1...100_000, default: 128)
+        self.commandsPerSession = try values.integer("session_commands", in: 1...1_000_000, default: 1024)
+        self.queueBytes = try values.bytes("queue_bytes", in: 4096...(1 << 30), default: self.queueBytes)
+        let times = Duration.milliseconds(50)...Duration.seconds(86_400)
+        self.pingInterval = try values.duration("ping_interval", in: times, default: self.pingInterval)
+        self.pongTimeout = try values.duration(
+            "pong_timeout", in: times, default: min(.seconds(8), self.pingInterval / 2))
+        guard self.pongTimeout < self.pingInterval else {
+            throw ConfigurationError(
+                "pong_timeout (\(Quantity.text(self.pongTimeout))) is not shorter than ping_interval "
+                    + "(\(Quantity.text(self.pingInterval)))")
+        }
+        self.staleTimeout = try values.duration("stale_timeout", in: times, default: self.staleTimeout)
+        self.expiryGrace = try values.duration(
+            "expiry_grace", in: .zero...(.seconds(86_400)), default: self.expiryGrace)
+
+        let ages = Duration.seconds(1)...Duration.seconds(366 * 86_400)
+        self.historySize = try values.integer("history_size", in: 0...100_000, default: self.historySize)
+        self.historyBytes = try values.bytes("history_bytes", in: 0...(1 << 30), default: self.historyBytes)
+        self.historyTime = try values.duration("history_ttl", in: ages, default: self.historyTime)
+        self.positionTime = try values.duration(
+            "position_ttl", in: ages, default: max(self.positionTime, self.historyTime))
+        guard self.positionTime >= self.historyTime else {
+            throw ConfigurationError(
+                "position_ttl (\(Quantity.text(self.positionTime))) is shorter than history_ttl "
+                    + "(\(Quantity.text(self.historyTime)))")
+        }
+        self.idempotencyWindow = try values.duration("idempotency_window", in: ages, default: self.idempotencyWindow)
+        self.idempotencyKeys = try values.integer("idempotency_keys", in: 0...10_000_000, default: self.idempotencyKeys)
+        self.slotQueue = try values.integer("slot_queue", in: 1...10_000_000, default: self.slotQueue)
+        self.slotQueueBytes = try values.bytes("slot_queue_bytes", in: 65_536...(1 << 33), default: self.slotQueueBytes)
+        self.roomRequests = try values.integer("room_requests", in: 1...10_000_000, default: self.roomRequests)
+        self.inboxRecovery = try values.integer("inbox_recovery", in: 0...10_000, default: self.inboxRecovery)
+
+        self.heartbeatLease = try values.duration(
+            "heartbeat_lease", in: .milliseconds(300)...(.seconds(300)), default: self.heartbeatLease)
+        self.drainDeadline = try values.duration(
+            "drain_deadline", in: .zero...(.seconds(3600)), default: self.drainDeadline)
+    }
+}

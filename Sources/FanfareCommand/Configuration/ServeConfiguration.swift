@@ -1,0 +1,80 @@
+package import FanfareObservability
+
+/// Everything that `fanfare serve` was told, validated.
+package struct ServeConfiguration: Sendable {
+    package enum KeySet: Sendable, Hashable {
+        case file(String)
+        case url(String)
+    }
+
+    package struct TLSFiles: Sendable, Hashable {
+        package var certificate: String
+        package var key: String
+    }
+
+    package var host = "127.0.0.1"
+    package var port = 8000
+    package var nodeName = ""
+    /// For operators: `http://host:port`.
+    package var address = ""
+    package var weight = 1
+    package var loops = 1
+
+    /// Nil: one node with the in-memory broker.
+    package var redisURL: String?
+    package var redisPrefix = "ff"
+    /// Nil: no durable features.
+    package var databaseURL: String?
+    package var databaseConnections = 5
+    package var fanoutConnections = 3
+
+    package var tokenSecret: String?
+    package var jwks: KeySet?
+    /// Neither of the two is needed.
+    package var isInsecure = false
+    /// Nil: the server API is off.
+    package var apiKey: String?
+    package var eventSubSecret: String?
+    package var hasAccounts = false
+    /// Empty: the node's own origin alone. `*`: all.
+    package var allowedOrigins: [String] = []
+    /// Nil: plain.
+    package var tls: TLSFiles?
+
+    package var log = LogConfiguration()
+    package var otlpEndpoint: String?
+    package var serviceName = "fanfare"
+
+    package var limits = Limits()
+    /// Settings that work and are unwise: for the log.
+    package var warnings: [String] = []
+
+    package struct Limits: Sendable, Hashable {
+        package var connections = 100_000
+        package var messageBytes = 131_072
+        package var dataBytes = 65_536
+        package var channelsPerSession = 128
+        package var commandsPerSession = 1024
+        package var queueBytes = 1 << 20
+        package var pingInterval: Duration = .seconds(25)
+        package var pongTimeout: Duration = .seconds(8)
+        package var staleTimeout: Duration = .seconds(15)
+        package var expiryGrace: Duration = .seconds(25)
+
+        package var historySize = 300
+        package var historyBytes = 8 << 20
+        package var historyTime: Duration = .seconds(3600)
+        package var positionTime: Duration = .seconds(30 * 86_400)
+        package var idempotencyWindow: Duration = .seconds(300)
+        package var idempotencyKeys = 100_000
+        package var slotQueue = 20_000
+        package var slotQueueBytes = 32 << 20
+        package var roomRequests = 50_000
+        package var inboxRecovery = 300
+
+        package var heartbeatLease: Duration = .seconds(3)
+        package var drainDeadline: Duration = .seconds(8)
+    }
+
+    package init() {}
+}

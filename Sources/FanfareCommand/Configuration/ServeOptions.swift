@@ -1,0 +1,196 @@
+package import ArgumentParser
+
+/// The options of `fanfare serve`. All values are texts here: `ServeConfiguration.read` judges them together with the
+/// other layers, so that a wrong one is told in the same way wherever it was set.
+package struct ServeOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("YAML or JSON file with any of these settings (FANFARE_CONFIG).", valueName: "file"))
+    package var config: String?
+
+    @Flag(help: .setting("insecure_dev"))
+    package var insecureDev = false
+
+    @Flag(help: .setting("accounts"))
+    package var accounts = false
+
+    @OptionGroup(title: "Node") var node: NodeOptions
+    @OptionGroup(title: "Engines") var engine: EngineOptions
+    @OptionGroup(title: "Keys and origins") var key: KeyOptions
+    @OptionGroup(title: "Logs and traces") var log: LogOptions
+    @OptionGroup(title: "Connections") var connection: ConnectionOptions
+    @OptionGroup(title: "Rooms and notifications") var room: RoomOptions
+    @OptionGroup(title: "Cluster") var cluster: ClusterOptions
+
+    package init() {}
+
+    /// What was given, by setting name, and `config`.
+    package var values: [String: String] {
+        var values: [String: String] = [:]
+        values["config"] = self.config
+        if self.insecureDev { values["insecure_dev"] = "true" }
+        if self.accounts { values["accounts"] = "true" }
+        let groups = [
+            self.node.values, self.engine.values, self.key.values, self.log.values, self.connection.values,
+            self.room.values, self.cluster.values,
+        ]
+        for group in groups {
+            for (name, value) in group { values[name] = value }
+        }
+        return values
+    }
+}
+
+extension ArgumentHelp {
+    /// The help of a setting, with its variable and default.
+    fileprivate static func setting(_ name: String) -> ArgumentHelp {
+        guard let setting = Setting.all.first(where: { $0.name == name }) else { return ArgumentHelp(name) }
+        return ArgumentHelp(
+            "\(setting.help) (\(setting.environment); default: \(setting.defaultText))", valueName: "value")
+    }
+}
+
+struct NodeOptions: ParsableArguments {
+    @Option(name: .customLong("host"), help: .setting("host")) var host: String?
+    @Option(name: .customLong("port"), help: .setting("port")) var port: String?
+    @Option(name: .customLong("node-name"), help: .setting("node_name")) var nodeName: String?
+    @Option(name: .customLong("address"), help: .setting("address")) var address: String?
+    @Option(name: .customLong("weight"), help: .setting("weight")) var weight: String?
+    @Option(name: .customLong("loops"), help: .setting("loops")) var loops: String?
+
+    var values: [String: String?] {
+        [
+            "host": self.host,
+            "port": self.port,
+            "node_name": self.nodeName,
+            "address": self.address,
+            "weight": self.weight,
+            "loops": self.loops,
+        ]
+    }
+}
+
+struct EngineOptions: ParsableArguments {
+    @Option(name: .customLong("redis-url"), help: .setting("redis_url")) var redisURL: String?
+    @Option(name: .customLong("redis-prefix"), help: .setting("redis_prefix")) var redisPrefix: String?
+    @Option(name: .customLong("database-url"), help: .setting("database_url")) var databaseURL: String?
+    @Option(name: .customLong("database-connections"), help: .setting("database_connections")) var databaseConnections:
+        String?
+    @Option(name: .customLong("fanout-connections"), help: .setting("fanout_connections")) var fanoutConnections:
+        String?
+
+    var values: [String: String?] {
+        [
+            "redis_url": self.redisURL,
+            "redis_prefix": self.redisPrefix,
+            "database_url": self.databaseURL,
+            "database_connections": self.databaseConnections,
+            "fanout_connections": self.fanoutConnections,
+        ]
+    }
+}
+
+struct KeyOptions: ParsableArguments {
+    @Option(name: .customLong("token-secret"), help: .setting("token_secret")) var tokenSecret: String?
+    @Option(name: .customLong("jwks"), help: .setting("jwks")) var jwks: String?
+    @Option(name: .customLong("api-key"), help: .setting("api_key")) var apiKey: String?
+    @Option(name: .customLong("eventsub-secret"), help: .setting("eventsub_secret")) var eventsubSecret: String?
+    @Option(name: .customLong("allowed-origins"), help: .setting("allowed_origins")) var allowedOrigins: String?
+    @Option(name: .customLong("tls-certificate"), help: .setting("tls_certificate")) var tlsCertificate: String?
+    @Option(name: .customLong("tls-key"), help: .setting("tls_key")) var tlsKey: String?
+
+    var values: [String: String?] {
+        [
+            "token_secret": self.tokenSecret,
+            "jwks": self.jwks,
+            "api_key": self.apiKey,
+            "eventsub_secret": self.eventsubSecret,
+            "allowed_origins": self.allowedOrigins,
+            "tls_certificate": self.tlsCertificate,
+            "tls_key": self.tlsKey,
+        ]
+    }
+}
+
+struct LogOptions: ParsableArguments {
+    @Option(name: .customLong("log-level"), help: .setting("log_level")) var logLevel: String?
+    @Option(name: .customLong("log-format"), help: .setting("log_format")) var logFormat: String?
+    @Option(name: .customLong("otlp-endpoint"), help: .setting("otlp_endpoint")) var otlpEndpoint: String?
+    @Option(name: .customLong("service-name"), help: .setting("service_name")) var serviceName: String?
+
+    var values: [String: String?] {
+        [
+            "log_level": self.logLevel,
+            "log_format": self.logFormat,
+            "otlp_endpoint": self.otlpEndpoint,
+            "service_name": self.serviceName,
+        ]
+    }
+}
+
+struct ConnectionOptions: ParsableArguments {
+    @Option(name: .customLong("max-connections"), help: .setting("max_connections")) var maxConnections: String?
+    @Option(name: .customLong("message-bytes"), help: .setting("message_bytes")) var messageBytes: String?
+    @Option(name: .customLong("data-bytes"), help: .setting("data_bytes")) var dataBytes: String?
+    @Option(name: .customLong("session-channels"), help: .setting("session_channels")) var sessionChannels: String?
+    @Option(name: .customLong("session-commands"), help: .setting("session_commands")) var sessionCommands: String?
+    @Option(name: .customLong("queue-bytes"), help: .setting("queue_bytes")) var queueBytes: String?
+    @Option(name: .customLong("ping-interval"), help: .setting("ping_interval")) var pingInterval: String?
+    @Option(name: .customLong("pong-timeout"), help: .setting("pong_timeout")) var pongTimeout: String?
+    @Option(name: .customLong("stale-timeout"), help: .setting("stale_timeout")) var staleTimeout: String?
+    @Option(name: .customLong("expiry-grace"), help: .setting("expiry_grace")) var expiryGrace: String?
+
+    var values: [String: String?] {
+        [
+            "max_connections": self.maxConnections,
+            "message_bytes": self.messageBytes,
+            "data_bytes": self.dataBytes,
+            "session_channels": self.sessionChannels,
+            "session_commands": self.sessionCommands,
+            "queue_bytes": self.queueBytes,
+            "ping_interval": self.pingInterval,
+            "pong_timeout": self.pongTimeout,
+            "stale_timeout": self.staleTimeout,
+            "expiry_grace": self.expiryGrace,
+        ]
+    }
+}
+
+struct RoomOptions: ParsableArguments {
+    @Option(name: .customLong("history-size"), help: .setting("history_size")) var historySize: String?
+    @Option(name: .customLong("history-bytes"), help: .setting("history_bytes")) var historyBytes: String?
+    @Option(name: .customLong("history-ttl"), help: .setting("history_ttl")) var historyTTL: String?
+    @Option(name: .customLong("position-ttl"), help: .setting("position_ttl")) var positionTTL: String?
+    @Option(name: .customLong("idempotency-window"), help: .setting("idempotency_window")) var idempotencyWindow:
+        String?
+    @Option(name: .customLong("idempotency-keys"), help: .setting("idempotency_keys")) var idempotencyKeys: String?
+    @Option(name: .customLong("slot-queue"), help: .setting("slot_queue")) var slotQueue: String?
+    @Option(name: .customLong("slot-queue-bytes"), help: .setting("slot_queue_bytes")) var slotQueueBytes: String?
+    @Option(name: .customLong("room-requests"), help: .setting("room_requests")) var roomRequests: String?
+    @Option(name: .customLong("inbox-recovery"), help: .setting("inbox_recovery")) var inboxRecovery: String?
+
+    var values: [String: String?] {
+        [
+            "history_size": self.historySize,
+            "history_bytes": self.historyBytes,
+            "history_ttl": self.historyTTL,
+            "position_ttl": self.positionTTL,
+            "idempotency_window": self.idempotencyWindow,
+            "idempotency_keys": self.idempotencyKeys,
+            "slot_queue": self.slotQueue,
+            "slot_queue_bytes": self.slotQueueBytes,
+            "room_requests": self.roomRequests,
+            "inbox_recovery": self.inboxRecovery,
+        ]
+    }
+}
+
+struct ClusterOptions: ParsableArguments {
+    @Option(name: .customLong("heartbeat-lease"), help: .setting("heartbeat_lease")) var heartbeatLease: String?
+    @Option(name: .customLong("drain-deadline"), help: .setting("drain_deadline")) var drainDeadline: String?
+
+    var values: [String: String?] {
+        [
+            "heartbeat_lease": self.heartbeatLease,
+            "drain_deadline": self.drainDeadline,
+        ]
+    }
+}

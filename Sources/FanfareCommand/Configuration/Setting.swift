@@ -1,0 +1,101 @@
+/// One thing that can be set about a node: `--ping-interval` on the command line, `FANFARE_PING_INTERVAL` in the
+/// environment, `ping_interval` in the file.
+package struct Setting: Sendable, Hashable {
+    /// As in the file: words joined by `_`. Sections of the file count as words: `room: {history_size: 5}`.
+    package let name: String
+    package let environment: String
+    /// For people.
+    package let defaultText: String
+    package let help: String
+    /// Never shown, not even where it is wrong.
+    package let isSecret: Bool
+
+    private init(_ name: String, environment: String? = nil, default text: String, secret: Bool = false, _ help: String)
+    {
+        self.name = name
+        self.environment = environment ?? "FANFARE_" + name.uppercased()
+        self.defaultText = text
+        self.isSecret = secret
+        self.help = help
+    }
+
+    package var flag: String { "--" + self.name.split(separator: "_").joined(separator: "-") }
+
+    package static let all: [Setting] = [
+        // The node.
+        Setting("host", default: "127.0.0.1", "Address or host name to listen on."),
+        Setting("port", default: "8000", "Port for everything: WebSocket, HTTP, metrics."),
+        Setting("node_name", default: "host name and port", "The node's name, unique in the cluster."),
+        Setting("address", default: "http://host:port", "The node's address as operators see it."),
+        Setting("weight", default: "1", "Share of the slots relative to the other nodes, 1-100."),
+        Setting("loops", default: "one per core", "Event loops that serve connections."),
+        Setting("insecure_dev", default: "false", "Start without token keys: for development alone."),
+        Setting("accounts", default: "false", "Switch on the built-in accounts at /auth."),
+        // Engines.
+        Setting(
+            "redis_url", environment: "REDIS_URL", default: "none: one node, in memory", secret: true,
+            "redis://[user:password@]host[:port][/database], rediss:// for TLS."),
+        Setting("redis_prefix", default: "ff", "First part of all Redis keys."),
+        Setting(
+            "database_url", environment: "DATABASE_URL", default: "none: no durable features", secret: true,
+            "postgres://user@host/database, or libpq's keyword=value pairs."),
+        Setting("database_connections", default: "5", "Database connections for requests, 1-100."),
+        Setting("fanout_connections", default: "3", "Database connections for fan-out, 1-100."),
+        // Keys.
+        Setting("token_secret", default: "none", secret: true, "Secret of HS256 tokens."),
+        Setting("jwks", default: "none", "File or URL of a JSON Web Key Set: RS256, ES256, EdDSA."),
+        Setting("api_key", default: "none: server API off", secret: true, "Key of the server API."),
+        Setting("eventsub_secret", default: "none: off", secret: true, "Secret of Twitch EventSub webhooks."),
+        Setting(
+            "allowed_origins", default: "same origin",
+            "Origins of browsers that may connect, comma-separated; * for all."),
+        Setting("tls_certificate", default: "none: plain", "PEM file with the certificate chain."),
+        Setting("tls_key", default: "none", "PEM file with the private key."),
+        // Logs and traces.
+        Setting(
+            "log_level", environment: "LOG_LEVEL", default: "info",
+            "trace, debug, info, notice, warning, error, critical."),
+        Setting("log_format", environment: "LOG_FORMAT", default: "text on a terminal, else json", "text or json."),
+        Setting(
+            "otlp_endpoint", environment: "OTEL_EXPORTER_OTLP_ENDPOINT", default: "off",
+            "Base URL of an OTLP collector."),
+        Setting("service_name", environment: "OTEL_SERVICE_NAME", default: "fanfare", "The service's name in traces."),
+        // Connections.
+        Setting("max_connections", default: "100000", "Client connections of this node."),
+        Setting("message_bytes", default: "128KiB", "Size of a client's message."),
+        Setting("data_bytes", default: "64KiB", "Size of a publication's data."),
+        Setting("session_channels", default: "128", "Subscriptions of one session."),
+        Setting("session_commands", default: "1024", "Commands of one session that wait for an answer."),
+        Setting("queue_bytes", default: "1MiB", "Bytes queued for a client before it is cut as slow."),
+        Setting("ping_interval", default: "25s", "Time between pings to a client."),
+        Setting("pong_timeout", default: "8s", "Time for a client's pong; shorter than the interval."),
+        Setting("stale_timeout", default: "15s", "Time for a new connection's connect command."),
+        Setting("expiry_grace", default: "25s", "Time after a token's expiry in which it may be refreshed."),
+        // Rooms.
+        Setting("history_size", default: "300", "Publications kept per room."),
+        Setting("history_bytes", default: "8MiB", "Bytes kept per room."),
+        Setting("history_ttl", default: "1h", "Time that publications are kept after the last one."),
+        Setting("position_ttl", default: "30d", "Time that a room's offset is kept after the last publication."),
+        Setting("idempotency_window", default: "5m", "Time that an idempotency key is remembered."),
+        Setting("idempotency_keys", default: "100000", "Idempotency keys that a node remembers."),
+        Setting("slot_queue", default: "20000", "Publications that wait in one slot."),
+        Setting("slot_queue_bytes", default: "32MiB", "Their bytes."),
+        Setting("room_requests", default: "50000", "Publications and reads of rooms under way from this node."),
+        Setting("inbox_recovery", default: "300", "Notifications recovered on a reconnect."),
+        // Cluster.
+        Setting("heartbeat_lease", default: "3s", "Time after which a silent node is taken for dead."),
+        Setting("drain_deadline", default: "8s", "Time for leaving in peace."),
+    ]
+}
+
+/// A setting that cannot be used: one line for the operator.
+package struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
+
+    init(_ setting: Setting, _ value: String, _ expected: String) {
+        let shown = setting.isSecret ? "its value" : "'\(value.prefix(100))'"
+        self.init(
+            "\(setting.name): \(shown) is not \(expected) (set by \(setting.flag), \(setting.environment) or the file)")
+    }
+}
