@@ -1,6 +1,36 @@
 import ArgumentParser
+import FanfareCommand
 
 @main
 struct Fanfare: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "fanfare")
+    static let configuration = CommandConfiguration(
+        commandName: "fanfare",
+        abstract: "A clustered notification fabric for live streaming.",
+        discussion: """
+            Examples:
+              fanfare serve --insecure-dev                       one node, in memory
+              fanfare watch room:lobby                           what happens in a room
+              fanfare publish room:lobby '{"text":"hello"}'      say something there
+
+            Exit codes: 0 done, 1 failed, 64 wrong usage.
+            """,
+        version: Version.current,
+        subcommands: [
+            Serve.self, Token.self, Watch.self, Publish.self, Cluster.self,
+            DeadLetters.self,
+        ])
+}
+
+/// Runs a command's body; what fails becomes one line on standard error and exit code 1.
+func reporting(_ body: () async throws -> Void) async throws {
+    do {
+        try await body()
+    } catch let exit as ExitCode {
+        throw exit
+    } catch let error as ValidationError {
+        throw error
+    } catch {
+        Output.note("fanfare: \(error)")
+        throw ExitCode.failure
+    }
 }
