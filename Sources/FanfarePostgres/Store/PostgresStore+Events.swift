@@ -1,0 +1,171 @@
+package import FanfareEngines
+package import FanfareModel
+
+extension PostgresStore {
+    package func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream {
+        let ids = try await self.ids(of: [start.streamer], "start_stream")
+        guard let streamer = ids[start.streamer] else { throw .internal }
+        let once = self.once(
+            scope: "start_stream:\(start.streamer)", key: start.idempotencyKey,
+            content: OnceContent([start.title] + start.tags))
+        return try await self.request("start_stream") { session in
+            try session.lock(once)
+            try session.lockEvents(of: streamer)
+            if let first = try session.first(once) {
+                guard let stream = first.stream else { throw FanfareError.duplicateWithAnotherContent }
+                return try session.firstStart(stream, first.event, start.streamer, isDuplicate: once.isCallers)
+            }
+            let live = try session.query(
+                "SELECT FROM streams WHERE streamer = $1 AND ended_at IS NULL", [.int8(streamer)])
+            guard live.isEmpty else { throw FanfareError.alreadyLive }
+            let inserted = try session.query(
+                "INSERT INTO streams (streamer, title, tags) VALUES ($1, $2, $3) RETURNING id, started_at",
+                [.int8(streamer), .text(start.title), .texts(start.tags)])
+            let stream = StreamRecord(
+                id: String(try inserted.int64(0, 0)), streamer: start.streamer, title: start.title, tags: start.tags,
+                isLive: true, startedAt: try inserted.timestamp(0, 1))
+            let data = JSONText.object([
+                ("stream_id", stream.id), ("streamer", start.streamer.rawValue), ("title", start.title),
+            ])
+            let event = try session.accept(
+                type: "stream.live", data: data, streamer: streamer, users: [], once, stream: try inserted.int64(0, 0))
+            return StartedStream(stream: stream, event: event, isDuplicate: false)
+        }
+    }
+
+    package func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord {
+        let call = self.callKey()
+        var id: Int64?
+        var name: UserID?
+        switch which {
+        case .streamer(let streamer): name = streamer
+        case .id(let text): id = Int64(text) ?? -1
+        case .idOfStreamer(let text, let streamer):
+            id = Int64(text) ?? -1
+            name = streamer
+        }
+        let (stream, streamer) = (id, name)
+        return try await self.request("stop_stream") { session in
+            // After a COMMIT whose answer was lost, the row is found by the call that ended it.
+            let rows = try session.query(
+                """
+                WITH ended AS (
+                    UPDATE streams s SET ended_at = clock_timestamp(), ended_by = $3
+                    FROM users u
+                    WHERE u.id = s.streamer AND s.ended_at IS NULL
+                        AND (s.id = $1 OR $1 IS NULL) AND (u.name = $2 OR $2 IS NULL)
+                    RETURNING s.id, u.name, s.title, s.tags, s.started_at, s.ended_at
+                )
+                SELECT * FROM ended
+                UNION ALL
+                SELECT s.id, u.name, s.title, s.tags, s.started_at, s.ended_at
+                FROM streams s JOIN users u ON u.id = s.streamer
+                WHERE s.ended_by = $3 AND (s.id = $1 OR $1 IS NULL) AND (u.name = $2 OR $2 IS NULL)
+                """, [.int8(stream), .text(streamer?.rawValue), .text(call)])
+            guard !rows.isEmpty else { throw FanfareError.notLive }
+            return StreamRecord(
+                id: String(try rows.int64(0, 0)), streamer: UserID(unchecked: try rows.string(0, 1)),
+                title: try rows.string(0, 2), tags: try rows.texts(0, 3), isLive: false,
+                startedAt: try rows.timestamp(0, 4), endedAt: try rows.timestamp(0, 5))
+        }
+    }
+
+    package func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID {
+        guard !notification.data.contains(0), let data = String(validating: notification.data, as: UTF8.self) else {
+            throw .badRequest("data is not JSON text")
+        }
+        var named: [UserID] = []
+        var streamer: UserID?
+        switch notification.audience {
+        case .users(let users):
+            guard !users.isEmpty else { throw .badRequest("users is empty") }
+            var seen: Set<UserID> = []
+            named = users.filter { seen.insert($0).inserted }
+        case .followers(let of):
+            streamer = of
+        }
+        let audience = streamer.map { ["followers", $0.rawValue] } ?? named.map(\.rawValue).sorted()
+        let once = self.once(
+            scope: "notify", key: notification.idempotencyKey,
+            content: OnceContent([notification.type, data] + audience))
+        let (users, followersOf) = (named, streamer)
+        return try await self.request("notify") { session in
+            try session.lock(once)
+            let known = try session.userIDs(users[...] + (followersOf.map { [$0] } ?? []))
+            if let unknown = (followersOf.map { [$0] } ?? users).first(where: { known[$0] == nil }) {
+                throw FanfareError.unknownUser(unknown.rawValue)
+            }
+            let streamer = followersOf.flatMap { known[$0] }
+            if let streamer { try session.lockEvents(of: streamer) }
+            if let first = try session.first(once) { return first.event }
+            return try session.accept(
+                type: notification.type, data: data, streamer: streamer, users: users.compactMap { known[$0] }, once,
+                stream: nil)
+        }
+    }
+
+    package func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus {
+        try await self.read("event_status") { session in
+            // One statement: jobs that are done move from one table to the other between two.
+            let rows = try session.query(
+                """
+                SELECT e.type, e.created_at, f.completed_at, COALESCE(f.shards_total, 0),
+                    COALESCE(f.shards_total - f.shards_open, 0),
+                    f.recipients + COALESCE(j.recipients, 0)::bigint,
+                    f.delivered_online + COALESCE(j.delivered_online, 0)::bigint,
+                    (SELECT count(*) FROM dead_letters d WHERE d.event_id = e.id AND d.state = 0)
+                FROM events e JOIN fanouts f ON f.event_id = e.id
+                CROSS JOIN (
+                    SELECT sum(recipients) AS recipients, sum(delivered_online) AS delivered_online
+                    FROM fanout_jobs WHERE event_id = $1
+                ) j
+                WHERE e.id = $1
+                """, [.int8(event.rawValue)])
+            guard !rows.isEmpty else { throw FanfareError.badRequest("unknown event_id") }
+            return EventStatus(
+                event: event, type: try rows.string(0, 0), acceptedAt: try rows.timestamp(0, 1),
+                shardsTotal: try rows.int(0, 3), shardsDone: try rows.int(0, 4), recipients: try rows.int(0, 5),
+                deliveredOnline: try rows.int(0, 6), deadLetters: try rows.int(0, 7),
+                completedAt: try rows.timestampOrNil(0, 2))
+        }
+    }
+}
+
+extension PostgresSession {
+    /// Writes the event, its place in the outbox, and what makes it happen once.
+    fileprivate func accept(
+        type: String, data: String, streamer: Int64?, users: [Int64], _ once: Once, stream: Int64?
+    ) throws(PostgresError) -> EventID {
+        let rows = try self.query(
+            """
+            WITH event AS (
+                INSERT INTO events (type, streamer, data) VALUES ($1, $2, $3) RETURNING id
+            ), fanout AS (
+                INSERT INTO fanouts (event_id, streamer) SELECT id, $2 FROM event
+            ), outgoing AS (
+                INSERT INTO outbox (event_id, streamer, reach, user_ids) SELECT id, $2, $4, $5 FROM event
+            ), key AS (
+                INSERT INTO idempotency_keys (scope, key, content, event_id, stream_id)
+                SELECT $6, $7, sha256($8), id, $9 FROM event
+            )
+            SELECT id FROM event
+            """,
+            [
+                .text(type), .int8(streamer), .text(data), .int2(NotifyPreference.reach(of: type)), .int8s(users),
+                .text(once.scope), .text(once.key), .bytea(once.content), .int8(stream),
+            ])
+        return EventID(try rows.onlyInt64())
+    }
+
+    /// The result of a start that was done before, as it was then.
+    fileprivate func firstStart(
+        _ stream: Int64, _ event: EventID, _ streamer: UserID, isDuplicate: Bool
+    ) throws(PostgresError) -> StartedStream {
+        let rows = try self.query("SELECT title, tags, started_at FROM streams WHERE id = $1", [.int8(stream)])
+        guard !rows.isEmpty else { throw PostgresError(.unexpectedAnswer, "the stream of a key is gone") }
+        let record = StreamRecord(
+            id: String(stream), streamer: streamer, title: try rows.string(0, 0), tags: try rows.texts(0, 1),
+            isLive: true, startedAt: try rows.timestamp(0, 2))
+        return StartedStream(stream: record, event: event, isDuplicate: isDuplicate)
+    }
+}

@@ -1,0 +1,43 @@
+import FanfareModel
+import Metrics
+import Synchronization
+
+extension PostgresStore {
+    /// How often the relay looks after the store, and for how long keys that stand for single calls are kept: longer than
+    /// any call is tried again.
+    private static let interval = Duration.seconds(10)
+
+    /// Forgets what is no longer needed and measures what waits. What fails here is tried again at the next turn.
+    func maintain() async {
+        let now = MonotonicClock.now()
+        let isDue = self.maintained.withLock { last in
+            if let last, now < last + PostgresStore.interval { return false }
+            last = now
+            return true
+        }
+        guard isDue else { return }
+        let counts = try? await self.fanout.run("maintain") { session in
+            try session.query(
+                """
+                DELETE FROM idempotency_keys WHERE (scope, key) IN (
+                    SELECT scope, key FROM idempotency_keys
+                    WHERE scope = 'call' AND created_at < now() - interval '1 hour' LIMIT 10000
+                )
+                """)
+            let rows = try session.query(
+                """
+                SELECT (SELECT count(*) FROM outbox WHERE NOT is_dead),
+                    (SELECT COALESCE(extract(epoch FROM now() - min(created_at))::bigint, 0) FROM outbox
+                        WHERE NOT is_dead),
+                    (SELECT count(*) FROM fanout_jobs WHERE state = 0),
+                    (SELECT count(*) FROM dead_letters WHERE state = 0)
+                """)
+            return [try rows.int64(0, 0), try rows.int64(0, 1), try rows.int64(0, 2), try rows.int64(0, 3)]
+        }
+        guard let counts else { return }
+        self.metrics.outboxPending.record(counts[0])
+        self.metrics.outboxLag.record(counts[1])
+        self.metrics.openJobs.record(counts[2])
+        self.metrics.deadLetters.record(counts[3])
+    }
+}

@@ -1,0 +1,158 @@
+package import FanfareCore
+package import FanfareEngines
+import FanfareModel
+package import Logging
+import Synchronization
+
+/// The store on PostgreSQL. Two pools, each with its own breaker: one for what users wait for, one for the fan-out.
+///
+/// Every unit of work is one transaction that may be run twice: after a lost link, above all after a COMMIT whose answer
+/// was lost, it is simply run again and finds its own idempotency row, cursor or state.
+package final class PostgresStore: Store {
+    let configuration: PostgresConfiguration
+    let requests: PostgresPool
+    let fanout: PostgresPool
+    let random: @Sendable () -> UInt64
+    let logger: Logger
+    let metrics = StoreMetrics()
+    /// When the store last looked after itself.
+    let maintained = Mutex<MonotonicInstant?>(nil)
+
+    /// - Parameter random: 64 random bits.
+    /// - Throws: `.overloaded` where the system gives no more threads.
+    package init(
+        _ configuration: PostgresConfiguration, breaker: CircuitBreaker.Configuration = .init(),
+        random: @escaping @Sendable () -> UInt64 = { UInt64.random(in: .min ... .max) },
+        logger: Logger = Logger(label: "fanfare.store")
+    ) throws(EngineError) {
+        self.configuration = configuration
+        self.random = random
+        self.logger = logger
+        let schema = SchemaGate(migrates: configuration.migrates, logger: logger)
+        do {
+            self.requests = try PostgresPool(
+                work: "requests", connections: configuration.requestConnections, configuration: configuration,
+                breaker: breaker, random: random, logger: logger, prepare: { try schema.pass($0) })
+            self.fanout = try PostgresPool(
+                work: "fanout", connections: configuration.fanoutConnections, configuration: configuration,
+                breaker: breaker, random: random, logger: logger, prepare: { try schema.pass($0) })
+        } catch {
+            throw EngineError(.overloaded, error.message)
+        }
+    }
+
+    /// Begins to connect, and to try again where the database is away. Returns at once.
+    package func start() {
+        self.requests.start()
+        self.fanout.start()
+    }
+
+    /// Closes the connections, after what runs on them has ended.
+    package func stop() async {
+        await self.requests.stop()
+        await self.fanout.stop()
+    }
+
+    /// Brings the schema up to date, on a connection of its own.
+    /// - Returns: the steps applied now.
+    package static func migrate(_ configuration: PostgresConfiguration) async throws(EngineError) -> [AppliedMigration]
+    {
+        do {
+            return try await PostgresConnection(configuration).run { session in try Migrator.migrate(session) }
+        } catch {
+            throw PostgresStore.engineError(error)
+        }
+    }
+
+    /// Both pools together: the worse of each.
+    package var health: StoreHealth {
+        let (requests, fanout) = (self.requests.health, self.fanout.health)
+        let states = [requests.breaker, fanout.breaker]
+        let breaker = ["open", "half_open"].first { states.contains($0) } ?? "closed"
+        return StoreHealth(
+            isReachable: requests.isReachable && fanout.isReachable, breaker: breaker,
+            problem: requests.problem ?? fanout.problem)
+    }
+
+    // MARK: Ways to the database
+
+    /// One transaction that a user waits for.
+    func request<Value: Sendable>(
+        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+    ) async throws(FanfareError) -> Value {
+        do { return try await self.requests.transaction(operation, body) } catch { throw self.fanfareError(error) }
+    }
+
+    /// Single statements that a user waits for.
+    func read<Value: Sendable>(
+        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+    ) async throws(FanfareError) -> Value {
+        do { return try await self.requests.run(operation, body) } catch { throw self.fanfareError(error) }
+    }
+
+    /// One transaction of the fan-out.
+    func work<Value: Sendable>(
+        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+    ) async throws(EngineError) -> Value {
+        do {
+            return try await self.fanout.transaction(operation, body)
+        } catch {
+            throw PostgresStore.engineError(error)
+        }
+    }
+
+    static func engineError(_ error: any Error) -> EngineError {
+        switch error {
+        case let error as EngineError: error
+        case let error as PostgresError: error.engineError
+        case let error as FanfareError: EngineError(.rejected, error.description)
+        default: EngineError(.rejected, "unexpected: \(error)")
+        }
+    }
+
+    private func fanfareError(_ error: any Error) -> FanfareError {
+        if let error = error as? FanfareError { return error }
+        let engine = PostgresStore.engineError(error)
+        switch engine.code {
+        case .unavailable, .unknownOutcome, .overloaded:
+            var unavailable = FanfareError.databaseUnavailable
+            unavailable.retryAfterMilliseconds = max(1, engine.retryAfter?.milliseconds ?? 1000)
+            return unavailable
+        case .fenced, .rejected:
+            // 22021: a NUL character; 22P05 and the like: text that PostgreSQL cannot hold.
+            if engine.sqlState?.hasPrefix("22") == true { return .badRequest("text that cannot be stored") }
+            self.logger.error("database refused a request", metadata: ["error": "\(engine)"])
+            return .internal
+        }
+    }
+}
+
+/// Lets a connection through once the schema is this program's.
+private final class SchemaGate: Sendable {
+    private let migrates: Bool
+    private let logger: Logger
+    private let isOpen = Mutex(false)
+
+    init(migrates: Bool, logger: Logger) {
+        self.migrates = migrates
+        self.logger = logger
+    }
+
+    func pass(_ session: PostgresSession) throws {
+        if self.isOpen.withLock({ $0 }) { return }
+        do {
+            if self.migrates {
+                for step in try Migrator.migrate(session) {
+                    self.logger.notice(
+                        "schema step applied", metadata: ["number": "\(step.number)", "name": "\(step.name)"])
+                }
+            } else {
+                try Migrator.check(session)
+            }
+        } catch let error as PostgresError where error.reaction == .rejectStatement {
+            // To its callers a database that does not fit is one that cannot be had.
+            throw PostgresError(.connect, error.description)
+        }
+        self.isOpen.withLock { $0 = true }
+    }
+}

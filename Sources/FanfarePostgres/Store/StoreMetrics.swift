@@ -1,0 +1,15 @@
+import Metrics
+
+/// What operators see of the durable lane.
+struct StoreMetrics: Sendable {
+    let fenceRejections = Counter(label: "fanfare_fence_rejections_total", dimensions: [("reason", "shard")])
+    let deadRows = Counter(label: "fanfare_dead_letters_total", dimensions: [("reason", "row")])
+    let deadJobs = Counter(label: "fanfare_dead_letters_total", dimensions: [("reason", "job")])
+    let deadOutbox = Counter(label: "fanfare_dead_letters_total", dimensions: [("reason", "outbox")])
+    let jobsSetAside = Counter(label: "fanfare_retries_total", dimensions: [("op", "fanout_job")])
+    let inboxRows = Counter(label: "fanfare_inbox_rows_total")
+    let outboxPending = Gauge(label: "fanfare_outbox_pending")
+    let outboxLag = Gauge(label: "fanfare_outbox_lag_seconds")
+    let openJobs = Gauge(label: "fanfare_fanout_backlog", dimensions: [("stage", "jobs")])
+    let deadLetters = Gauge(label: "fanfare_dead_letters")
+}
