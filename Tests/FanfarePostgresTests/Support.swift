@@ -1,0 +1,123 @@
+import FanfareCore
+import FanfareEngines
+import FanfareModel
+import FanfarePostgres
+import FanfareTesting
+import Logging
+import Testing
+
+/// The tests of this target share one server; what kills it has one of its own. Each takes a database.
+enum Database {
+    static func url() throws -> String { try PostgresServer.shared().createDatabase() }
+
+    static func configuration(_ change: (inout PostgresConfiguration) -> Void = { _ in }) throws
+        -> PostgresConfiguration
+    {
+        var configuration = try PostgresConfiguration(url: try self.url())
+        change(&configuration)
+        return configuration
+    }
+
+    /// A connection to an empty database, without the schema.
+    static func connection() throws -> PostgresConnection { try PostgresConnection(try self.configuration()) }
+
+    /// A store on a database of its own, for as long as `body` runs, and a connection to look behind it.
+    static func withStore(
+        _ change: (inout PostgresConfiguration) -> Void = { _ in },
+        _ body: (PostgresStore, PostgresConnection) async throws -> Void
+    ) async throws {
+        let configuration = try self.configuration(change)
+        let store = try PostgresStore(configuration, logger: .silent)
+        store.start()
+        let connection = try PostgresConnection(configuration)
+        do {
+            try await body(store, connection)
+        } catch {
+            print("store:", store.health)
+            await store.stop()
+            throw error
+        }
+        await store.stop()
+        await connection.disconnect()
+    }
+}
+
+struct TimedOut: Error {}
+
+/// Waits for a condition, not for a time.
+func eventually(
+    within limit: Duration = .seconds(20), _ condition: () async throws -> Bool
+) async throws {
+    let deadline = ContinuousClock.now + limit
+    while try await !condition() {
+        guard ContinuousClock.now < deadline else { throw TimedOut() }
+        try await Task.sleep(for: .milliseconds(5))
+    }
+}
+
+func user(_ name: String) throws -> UserID { try #require(UserID(name)) }
+
+extension PostgresConnection {
+    func count(_ sql: String, _ parameters: [PostgresValue] = []) throws -> Int {
+        try Int(self.run { session in try session.query(sql, parameters).onlyInt64() })
+    }
+
+    func execute(_ sql: String) throws { try self.run { session in try session.script(sql) } }
+}
+
+/// What owns the shards in these tests.
+struct Owner {
+    var node = NodeID("a")
+    var view: UInt64 = 1
+    var generation = "first"
+
+    func claim(_ shard: Shard, of store: PostgresStore) async throws -> Fence {
+        try await store.claimShard(
+            shard, view: ViewNumber(generation: self.generation, number: self.view), node: self.node, incarnation: "i")
+    }
+
+    /// Works all jobs that are due, and says that every push arrived.
+    @discardableResult
+    func work(_ store: PostgresStore, limit: Int = 100) async throws -> [FanoutChunk] {
+        while try await store.relayOutbox(limit: 100).hasMore {}
+        var chunks: [FanoutChunk] = []
+        for shard in try await store.shardsWithWork((0..<Shard.count).map(Shard.init(index:))) {
+            let fence = try await self.claim(shard, of: store)
+            while let chunk = try await store.workChunk(shard, fence: fence, limit: limit) {
+                chunks.append(chunk)
+                try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
+            }
+        }
+        return chunks
+    }
+}
+
+/// The code of a `FanfareError`, to expect it.
+struct FanfareErrorCode: Error, Equatable {
+    var code: UInt32
+    init(_ code: UInt32) { self.code = code }
+}
+
+/// Runs `body`, with the code for the error that it throws.
+@discardableResult
+func codes<Value>(_ body: () async throws -> Value) async throws -> Value {
+    do { return try await body() } catch let error as FanfareError { throw FanfareErrorCode(error.code) }
+}
+
+/// The code of the `EngineError` that `body` throws.
+func engineCode(_ body: () async throws -> Void) async -> EngineError.Code? {
+    do {
+        try await body()
+        return nil
+    } catch { return (error as? EngineError)?.code }
+}
+
+extension Logger {
+    static var silent: Logger { Logger(label: "test") { _ in SwiftLogNoOpLogHandler() } }
+}
+
+extension PostgresConnection {
+    func databaseName() throws -> String {
+        try self.run { try $0.query("SELECT current_database()::text").string(0, 0) }
+    }
+}
