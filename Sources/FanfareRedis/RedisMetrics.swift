@@ -46,7 +46,6 @@ final class RedisMetrics: Sendable {
     let commandConnected: Gauge
     let subscriptionConnected: Gauge
     let inFlight: Gauge
-    let fenceRejections: Counter
 
     init() {
         self.requests = BrokerOperation.allCases.map { operation in
@@ -75,7 +74,6 @@ final class RedisMetrics: Sendable {
         self.commandConnected = Gauge(label: "fanfare_broker_connected", dimensions: commands)
         self.subscriptionConnected = Gauge(label: "fanfare_broker_connected", dimensions: subscriptions)
         self.inFlight = Gauge(label: "fanfare_broker_inflight", dimensions: [Self.backend])
-        self.fenceRejections = Counter(label: "fanfare_fence_rejections_total", dimensions: [("reason", "redis")])
         self.breaker(.closed)
     }
 
@@ -91,7 +89,6 @@ final class RedisMetrics: Sendable {
             }
         self.requests[operation.index][result].increment()
         if error == nil { self.durations[operation.index].recordNanoseconds(duration.nanoseconds) }
-        if error?.code == .fenced { self.fenceRejections.increment() }
     }
 
     func breaker(_ current: CircuitBreaker.State) {
