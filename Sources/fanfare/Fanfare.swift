@@ -1,5 +1,6 @@
 import ArgumentParser
 import FanfareCommand
+import FanfareEngines
 
 @main
 struct Fanfare: AsyncParsableCommand {
@@ -16,7 +17,7 @@ struct Fanfare: AsyncParsableCommand {
             """,
         version: Version.current,
         subcommands: [
-            Serve.self, Token.self, Watch.self, Publish.self, Cluster.self,
+            Serve.self, Token.self, Watch.self, Publish.self, Migrate.self, Import.self, Cluster.self,
             DeadLetters.self,
         ])
 }
@@ -29,6 +30,9 @@ func reporting(_ body: () async throws -> Void) async throws {
         throw exit
     } catch let error as ValidationError {
         throw error
+    } catch let error as EngineError {
+        Output.note("fanfare: \(error.message)")
+        throw ExitCode.failure
     } catch {
         Output.note("fanfare: \(error)")
         throw ExitCode.failure

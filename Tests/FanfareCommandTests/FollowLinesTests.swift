@@ -26,9 +26,9 @@ import Testing
             + String(repeating: "x", count: 600) + ",y\ns2,c"
         #expect(
             self.read(text, chunk: chunk) == [
-                "2: s1<a", "4: s1<b", "line 5: 1 fields instead of two: streamer,follower",
+                "2: s1<a", "4: s1<b", "line 5: not two fields, streamer,follower, but 1",
                 "line 6: the follower is no user id", "line 7: the streamer is no user id",
-                "line 8: 3 fields instead of two: streamer,follower", "line 9: longer than 512 bytes", "10: s2<c",
+                "line 8: not two fields, streamer,follower, but 3", "line 9: longer than 512 bytes", "10: s2<c",
             ])
     }
 

@@ -68,7 +68,7 @@ package struct FollowLines: Sendable {
         let fields = line.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
             .map { FollowLines.unquoted(FollowLines.trimmed($0)) }
         guard fields.count == 2 else {
-            results.append(.failure(self.bad("\(fields.count) fields instead of two: streamer,follower")))
+            results.append(.failure(self.bad("not two fields, streamer,follower, but \(fields.count)")))
             return
         }
         let streamerText = String(decoding: fields[0], as: UTF8.self)
