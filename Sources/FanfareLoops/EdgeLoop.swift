@@ -250,7 +250,9 @@ package final class EdgeLoop: Loop, @unchecked Sendable {
             self.counters.jobs.add(jobs.count, ordering: .relaxed)
             for job in jobs {
                 switch job {
-                case .actor(let job): job.runSynchronously(on: self.asUnownedSerialExecutor())
+                case .actor(let job):
+                    job.runSynchronously(
+                        isolatedTo: self.asUnownedSerialExecutor(), taskExecutor: self.asUnownedTaskExecutor())
                 case .body(let body): body()
                 }
             }

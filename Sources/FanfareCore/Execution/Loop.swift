@@ -1,8 +1,11 @@
 package import FanfareModel
 
-/// Where actors live: a serial executor with a clock and timers. In production an epoll loop of one thread, in the
-/// simulation a seeded scheduler. All time and all ordering of the fabric come from here.
-package protocol Loop: SerialExecutor {
+/// Where actors live: an executor with a clock and timers. In production an epoll loop of one thread, in the simulation a
+/// seeded scheduler. All time and all ordering of the fabric come from here.
+///
+/// Actors of a loop start their tasks with `loop.task`, never with a bare `Task`: there a continuation resumes on the global
+/// pool first and hops to the actor from there, with two wake-ups of sleeping threads and in an order that no seed decides.
+package protocol Loop: SerialExecutor, TaskExecutor {
     /// Monotonic; the same for all loops of a process.
     var now: MonotonicInstant { get }
 
@@ -15,6 +18,15 @@ package protocol Loop: SerialExecutor {
 }
 
 extension Loop {
+    /// Starts a task of the calling actor that stays on this loop, also after it was suspended. Tasks begin in the order in
+    /// which they were started.
+    @discardableResult
+    package func task<Success: Sendable>(
+        @_inheritActorContext _ body: sending @escaping @isolated(any) () async -> Success
+    ) -> Task<Success, Never> {
+        Task(executorPreference: self) { await body() }
+    }
+
     @discardableResult
     package func schedule(after delay: Duration, _ body: @escaping @Sendable () -> Void) -> ScheduledCall {
         self.schedule(at: self.now + delay, body)

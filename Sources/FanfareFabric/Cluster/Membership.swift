@@ -86,7 +86,7 @@ package actor Membership {
         }
         self.isBeating = true
         self.timer?.cancel()
-        Task { await self.beat() }
+        self.loop.task { await self.beat() }
     }
 
     private func beat() async {

@@ -88,7 +88,7 @@ package actor PeerService {
     }
 
     private func begin(_ request: PeerRequest, answer: @escaping @Sendable (PeerResponse) -> Void) {
-        Task { answer(await self.performHere(request)) }
+        self.loop.task { answer(await self.performHere(request)) }
     }
 
     private func performHere(_ request: PeerRequest) async -> PeerResponse {
@@ -142,7 +142,7 @@ package actor PeerService {
     func gather(_ request: PeerRequest) async -> [NodeID: PeerResponse] {
         let nodes = self.map.view?.members.map(\.node) ?? [self.map.node]
         let tasks = nodes.map { node in
-            (node, Task { await self.ask(request, node) })
+            (node, self.loop.task { await self.ask(request, node) })
         }
         var answers: [NodeID: PeerResponse] = [:]
         for (node, task) in tasks {

@@ -168,7 +168,7 @@ actor PeerOutbox {
     }
 
     private func begin(_ message: Bytes, to node: NodeID?) {
-        Task {
+        self.loop.task {
             do throws(EngineError) {
                 if let node {
                     _ = try await self.broker.send(message, to: node)

@@ -117,7 +117,7 @@ package actor EdgeHub {
             channel: channel, tailCount: self.limits.tailCount, tailBytes: self.limits.tailBytes, now: self.loop.now)
         self.edges[channel.name] = edge
         self.metrics.edges.increment(by: 1)
-        Task { await self.activate(edge) }
+        self.loop.task { await self.activate(edge) }
         return edge
     }
 
@@ -166,7 +166,7 @@ package actor EdgeHub {
                 return self.complete(request, edge, outcome, at: position.offset)
             }
         }
-        Task { await self.recover(request, edge, from: recovery) }
+        self.loop.task { await self.recover(request, edge, from: recovery) }
     }
 
     private func recover(_ request: SubscribeRequestInEdge, _ edge: RoomEdge, from recovery: StreamPosition) async {
@@ -315,7 +315,7 @@ package actor EdgeHub {
         guard case .live = edge.state else { return }
         edge.state = .repairing
         self.metrics.repairs.increment()
-        Task { await self.runRepair(edge) }
+        self.loop.task { await self.runRepair(edge) }
     }
 
     private func runRepair(_ edge: RoomEdge) async {
@@ -399,7 +399,7 @@ package actor EdgeHub {
             guard case .live = edge.state else { continue }
             edge.lastChecked = self.loop.now
             self.checksUnderWay += 1
-            Task {
+            self.loop.task {
                 await self.check(edge)
                 self.checksUnderWay -= 1
             }

@@ -73,7 +73,7 @@ package actor Fanout {
     private func poll() {
         guard !self.isStopped else { return }
         self.relaySoon()
-        Task {
+        self.loop.task {
             let owned = (0..<Shard.count).map(Shard.init(index:)).filter { self.map.owns($0.slot) }
             if !owned.isEmpty, let due = try? await self.store.shardsWithWork(owned) { self.wake(due) }
         }
@@ -93,7 +93,7 @@ package actor Fanout {
             return
         }
         self.isRelaying = true
-        Task { await self.relay() }
+        self.loop.task { await self.relay() }
     }
 
     private func relay() async {
@@ -138,7 +138,7 @@ package actor Fanout {
             let shard = self.due.remove(at: index)
             guard self.map.owns(shard.slot) else { continue }
             self.working.insert(shard)
-            Task { await self.work(shard) }
+            self.loop.task { await self.work(shard) }
         }
     }
 

@@ -43,7 +43,7 @@ package actor InboxPusher {
             createdAt: chunk.createdAt, isRead: false)
         let push = InboxPush(entry)
         let nodes = self.map.view?.members.map(\.node) ?? []
-        let tasks = nodes.map { node in Task { await self.push(push, to: chunk.users, on: node) } }
+        let tasks = nodes.map { node in self.loop.task { await self.push(push, to: chunk.users, on: node) } }
         var delivered = 0
         for task in tasks { delivered += await task.value }
         return delivered

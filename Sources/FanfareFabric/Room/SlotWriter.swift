@@ -137,7 +137,7 @@ package actor SlotWriter {
         if !self.ready.contains(where: { $0 === room }) { self.ready.append(room) }
         guard !self.isPumping else { return }
         self.isPumping = true
-        Task { await self.pump() }
+        self.loop.task { await self.pump() }
     }
 
     // MARK: Work goes out

@@ -1,3 +1,4 @@
+import FanfareCore
 import FanfareModel
 import FanfareProtocol
 
@@ -45,7 +46,7 @@ extension Session {
             return self.refuse(id, .tooManyRequests)
         }
         self.commandsUnderWay += 1
-        Task {
+        self.loop.task {
             do throws(FanfareError) {
                 let body = try await work()
                 self.reply(id, body)

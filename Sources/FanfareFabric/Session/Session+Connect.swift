@@ -12,7 +12,7 @@ extension Session {
         if let token = self.services.tokens.cachedConnection(request.token) {
             return self.authenticated(id: id, request, token)
         }
-        Task {
+        self.loop.task {
             do throws(TokenFailure) {
                 let token = try await self.services.tokens.verifyConnection(request.token)
                 guard case .connecting = self.phase else { return }
@@ -38,7 +38,7 @@ extension Session {
         if token.user.isAnonymous, token.channels.isEmpty {
             return self.answerConnect(id: id, token, subs: [:])
         }
-        Task { await self.subscribeByServer(id: id, request, token) }
+        self.loop.task { await self.subscribeByServer(id: id, request, token) }
     }
 
     /// The user's own channel and the token's: all before connect is answered, and no push before the answer.
@@ -102,7 +102,7 @@ extension Session {
 
     func refresh(id: UInt32, token: String) {
         guard !self.user.isAnonymous else { return self.close(.badRequest) }
-        Task {
+        self.loop.task {
             do throws(TokenFailure) {
                 let verified = try await self.services.tokens.verifyConnection(token)
                 guard case .connected = self.phase else { return }

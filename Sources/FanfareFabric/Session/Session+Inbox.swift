@@ -90,7 +90,7 @@ extension Session {
             let since = self.inboxSequence
         else { return }
         self.isRepairingInbox = true
-        Task {
+        self.loop.task {
             let tail = try? await self.services.backend.inbox(of: self.user, after: since)
             self.isRepairingInbox = false
             guard case .connected = self.phase else { return }

@@ -21,7 +21,7 @@ extension Session {
                 self.lastSerial += 1
                 let serial = self.lastSerial
                 self.subscriptions[channel.name] = Subscription(channel: channel, serial: serial, isServerSide: false)
-                Task { await self.checkSubscriptionToken(id: id, request, channel, serial: serial) }
+                self.loop.task { await self.checkSubscriptionToken(id: id, request, channel, serial: serial) }
             }
         } catch {
             self.refuse(id, error)
@@ -84,7 +84,7 @@ extension Session {
         let serial = self.lastSerial
         self.subscriptions[channel.name] = Subscription(
             channel: channel, serial: serial, isServerSide: false, isActive: true)
-        Task {
+        self.loop.task {
             let recovery = RecoverRequest(recover: request.recover, offset: request.offset, epoch: request.epoch)
             let result = await self.openInbox(recovery: recovery)
             if result.wasRecovering, !result.recovered, request.rejectsUnrecovered {
@@ -169,7 +169,7 @@ extension Session {
     func refreshSubscription(id: UInt32, channel name: String, token: String) {
         guard let subscription = self.subscriptions[name] else { return self.refuse(id, .permissionDenied) }
         guard !token.isEmpty else { return self.refuse(id, .badRequest("token is missing")) }
-        Task {
+        self.loop.task {
             do throws(TokenFailure) {
                 let verified = try await self.services.tokens.verifySubscription(token)
                 guard verified.user == self.user, verified.channel == name else { return self.close(.invalidToken) }

@@ -129,7 +129,13 @@ package final class SimulatedEngine: @unchecked Sendable {
     func subscribe(_ node: NodeID, _ room: String) { self.subscribers[room, default: []].insert(node) }
     func unsubscribe(_ node: NodeID, _ room: String) { self.subscribers[room]?.remove(node) }
 
-    /// The partition ends: links are made anew, and nodes are told that they missed something.
+    /// One node's partition ends.
+    package func reconnect(_ node: NodeID) {
+        guard self.partitioned.remove(node) != nil else { return }
+        self.brokers[node]?.healed()
+    }
+
+    /// All faults end: links are made anew, and nodes are told that they missed something.
     package func heal() {
         self.faults = nil
         self.partitioned = []

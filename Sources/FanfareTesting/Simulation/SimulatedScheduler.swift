@@ -2,6 +2,15 @@ package import FanfareCore
 package import FanfareModel
 import Foundation
 
+/// Runs `body` on a thread of its own, outside of any task, and waits for it: where a simulation belongs.
+package func onOwnThread<Result: Sendable>(_ body: @escaping @Sendable () -> Result) async -> Result {
+    await withCheckedContinuation { continuation in
+        let thread = Thread { continuation.resume(returning: body()) }
+        thread.stackSize = 16 << 20
+        thread.start()
+    }
+}
+
 /// Runs all actors of a simulated cluster on one thread: picks the next job with a seeded generator, and moves its clock to
 /// the next timer when nothing is ready. The same seed gives the same run.
 package final class SimulatedScheduler: @unchecked Sendable {
@@ -181,7 +190,9 @@ package final class SimulatedLoop: Loop, @unchecked Sendable {
             self.head = 0
         }
         switch work {
-        case .job(let job): job.runSynchronously(on: self.asUnownedSerialExecutor())
+        case .job(let job):
+            job.runSynchronously(
+                isolatedTo: self.asUnownedSerialExecutor(), taskExecutor: self.asUnownedTaskExecutor())
         case .call(let body): body()
         }
     }
