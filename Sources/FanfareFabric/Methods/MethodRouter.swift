@@ -26,11 +26,11 @@ package struct MethodRouter: Sendable {
     /// An rpc of a client.
     /// - Throws: 101 for anonymous clients, 104 for a method that is not theirs to call.
     package func callRemote(
-        _ method: String, _ parameters: Bytes, client: ClientInfo, role: Role
+        _ method: String, _ parameters: Bytes, by caller: Caller
     ) async throws(FanfareError) -> Bytes {
-        guard !client.user.isAnonymous else { throw .unauthorized }
+        if let user = caller.info?.user, user.isAnonymous { throw .unauthorized }
         guard let method = Method(rawValue: method) else { throw .methodNotFound }
-        return try await self.call(method, parameters, by: .client(client, role))
+        return try await self.call(method, parameters, by: caller)
     }
 
     func result(

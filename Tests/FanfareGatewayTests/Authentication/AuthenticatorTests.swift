@@ -68,7 +68,8 @@ private struct Setting {
 
     @Test(arguments: algorithms) func refusesTokensOfOtherKeys(algorithm: String) async throws {
         let setting = try await Setting()
-        let others = try await SigningKeys(secret: "another secret, as long as the right one or even longer than it")
+        let others = try await SigningKeys(
+            secret: "another secret, as long as the right one or even longer than it", isForeign: true)
         for keyID in [nil, SigningKeys.keyIDs[algorithm]] {
             let token = try others.token(algorithm: algorithm, keyID: keyID, payload: #"{"sub":"ann"}"#)
             await setting.fails(token, with: .invalid)
@@ -222,7 +223,8 @@ private struct Setting {
         await setting.fails(try token(#""exp":-1"#), with: .expired)
         #expect(try await setting.authenticator.verifyConnection(token(#""exp":\#(now + 1)"#)).expiresAt == now + 1)
         // A forged token is not told that it is expired.
-        let forger = try await SigningKeys(secret: "another secret, as long as the right one or even longer than it")
+        let forger = try await SigningKeys(
+            secret: "another secret, as long as the right one or even longer than it", isForeign: true)
         await setting.fails(
             try forger.token(algorithm: "HS256", payload: #"{"sub":"ann","exp":1}"#), with: .invalid)
     }

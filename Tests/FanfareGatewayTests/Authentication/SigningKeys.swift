@@ -22,8 +22,15 @@ struct SigningKeys: Sendable {
         "EdDSA": "ed",
     ]
 
-    init(secret: String = SigningKeys.secret) async throws {
-        let rsa = try _RSA.Signing.PrivateKey(keySize: .bits2048)
+    /// RSA keys take long to make: tests share these two.
+    private static let rsaKeys = Task {
+        try (_RSA.Signing.PrivateKey(keySize: .bits2048), _RSA.Signing.PrivateKey(keySize: .bits2048))
+    }
+
+    /// - Parameter isForeign: with another RSA key than the usual one.
+    init(secret: String = SigningKeys.secret, isForeign: Bool = false) async throws {
+        let rsaKeys = try await SigningKeys.rsaKeys.value
+        let rsa = isForeign ? rsaKeys.1 : rsaKeys.0
         let rsaKey = try Insecure.RSA.PrivateKey(backing: rsa)
         let p256 = ES256PrivateKey()
         let p384 = ES384PrivateKey()

@@ -1,0 +1,67 @@
+package import FanfareModel
+internal import FanfareProtocol
+internal import Hummingbird
+
+/// Whether the node can do its work, part by part.
+package struct Readiness: Sendable, Hashable {
+    package struct Part: Sendable, Hashable {
+        /// `broker`, `database`, `membership`, `delivery` …
+        package var name: String
+        /// `ok`, `degraded`, `failed`, `off`, `draining` …
+        package var state: String
+        /// Why, for operators.
+        package var problem: String?
+        /// Without it the node must not get new clients.
+        package var isReady: Bool
+
+        package init(name: String, state: String, problem: String? = nil, isReady: Bool) {
+            self.name = name
+            self.state = state
+            self.problem = problem
+            self.isReady = isReady
+        }
+    }
+
+    package var parts: [Part]
+    package var isReady: Bool { self.parts.allSatisfy(\.isReady) }
+
+    package init(parts: [Part]) { self.parts = parts }
+
+    var json: JSON {
+        let parts = self.parts.map { part in
+            var members: [JSON.Member] = [.init("state", .string(part.state))]
+            if let problem = part.problem { members.append(.init("problem", .string(problem))) }
+            return JSON.Member(part.name, .object(members))
+        }
+        return ["status": .string(self.isReady ? "ready" : "not ready"), "parts": .object(parts)]
+    }
+}
+
+/// `/health/live`, `/health/ready` and `/metrics`.
+package struct HealthRoutes: Sendable {
+    private let readiness: @Sendable () async -> Readiness
+    private let metrics: @Sendable () -> Bytes
+
+    /// - Parameters:
+    ///   - readiness: answers within a second.
+    ///   - metrics: in Prometheus' text format.
+    package init(
+        readiness: @escaping @Sendable () async -> Readiness, metrics: @escaping @Sendable () -> Bytes
+    ) {
+        self.readiness = readiness
+        self.metrics = metrics
+    }
+
+    package func addRoutes(to router: GatewayRouter) {
+        router.get("/health/live") { _, _ in Response.json(Bytes(#"{"status":"live"}"#.utf8)) }
+        router.get("/health/ready") { _, _ in
+            let readiness = await self.readiness()
+            let body = readiness.json.serialize()
+            return readiness.isReady
+                ? Response.json(body) : Response.json(body, status: .serviceUnavailable, retryAfterSeconds: 1)
+        }
+        router.get("/metrics") { _, _ in
+            Response.bytes(self.metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
+        }
+    }
+}
