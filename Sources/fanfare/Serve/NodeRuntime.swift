@@ -1,0 +1,218 @@
+import FanfareCommand
+import FanfareCore
+import FanfareEngines
+import FanfareFabric
+import FanfareGateway
+import FanfareLoops
+import FanfareModel
+import FanfareObservability
+import FanfarePostgres
+import FanfareRedis
+import Foundation
+import Hummingbird
+import Logging
+import NIOPosix
+import ServiceLifecycle
+
+/// A node with its loops, engines and doors: the parts put together, started and stopped in order.
+final class NodeRuntime: Service {
+    private let configuration: ServeConfiguration
+    private let loops: EdgeLoopGroup
+    private let broker: any Broker
+    private let store: PostgresStore?
+    private let node: Node
+    private let door: HTTPFrontDoor
+    private let listener: Listener
+    private let logger: Logger
+
+    /// - Throws: a setting that cannot work.
+    init(_ configuration: ServeConfiguration, registry: PrometheusRegistry, logger: Logger) async throws {
+        self.configuration = configuration
+        self.logger = logger
+        let loops = try EdgeLoopGroup(count: configuration.loops)
+        self.loops = loops
+        let main = loops.loops[0]
+        let surroundings = Surroundings(
+            wallClock: { Timestamp(milliseconds: Int64(Date().timeIntervalSince1970 * 1000)) },
+            random: { UInt64.random(in: .min ... .max) })
+        let id = NodeID(configuration.nodeName)
+
+        if let url = configuration.redisURL {
+            self.broker = try RedisBroker(
+                RedisConfiguration(url: RedisURL(parsing: url), prefix: configuration.redisPrefix), node: id, loop: main,
+                surroundings: surroundings, logger: logger)
+        } else {
+            logger.notice("no redis_url: one node, with the in-memory broker")
+            self.broker = MemoryBroker(node: id, hub: MemoryHub(clock: { main.now }), loop: main)
+        }
+        if let url = configuration.databaseURL {
+            var database = try PostgresConfiguration(url: url)
+            database.requestConnections = configuration.databaseConnections
+            database.fanoutConnections = configuration.fanoutConnections
+            self.store = try PostgresStore(database, random: surroundings.random, logger: logger)
+        } else {
+            logger.notice("no database_url: rooms work, durable features answer with error 1004")
+            self.store = nil
+        }
+        let tokens = try await Authenticator(
+            Authenticator.Options(
+                secret: configuration.tokenSecret.map { Bytes($0.utf8) },
+                keySource: try configuration.jwks.map { keys in
+                    switch keys {
+                    case .file(let text), .url(let text): try KeySource(text)
+                    }
+                }),
+            wallClock: surroundings.wallClock, now: { main.now }, logger: logger)
+
+        self.node = Node(
+            NodeConfiguration(configuration, version: Version.current), loops: loops.loops, broker: self.broker,
+            store: self.store, tokens: tokens, surroundings: surroundings, logger: logger
+        ) { node, method, data, caller async throws(FanfareError) in
+            try await MethodRouter(operations: node).callRemote(method, data, by: caller)
+        }
+
+        let router = GatewayRouter(context: GatewayRequestContext.self)
+        ServerAPI(methods: MethodRouter(operations: self.node), key: configuration.apiKey.flatMap { APIKey($0) })
+            .addRoutes(to: router)
+        let readiness = ReadinessCheck(
+            node: self.node, broker: self.broker, store: self.store, clock: { main.now })
+        HealthRoutes(readiness: { await readiness.check() }, metrics: { registry.render() }).addRoutes(to: router)
+        self.door = HTTPFrontDoor(router: router, group: .singleton, logger: logger)
+        let node = self.node
+        self.listener = Listener(
+            group: loops,
+            routes: ConnectionRoutes(http: self.door) { transport, opening in node.makeSession(transport, opening) },
+            options: ConnectionOptions(configuration), logger: logger)
+        self.exposeMetrics(in: registry)
+    }
+
+    /// Listens and begins to work.
+    /// - Throws: where the port is taken.
+    func start() async throws {
+        let port = try await self.listener.start(
+            host: self.configuration.host, port: UInt16(clamping: self.configuration.port))
+        self.node.start()
+        self.logger.notice(
+            "listening",
+            metadata: ["address": "\(self.configuration.host):\(port)", "version": "\(Version.current)"])
+    }
+
+    /// Serves until it is told to end, then drains.
+    func run() async throws {
+        async let serving: Void = self.door.run()
+        try? await gracefulShutdown()
+        await self.drain()
+        self.door.finish()
+        // Requests under way have had the whole drain to end.
+        self.exitAtLast()
+        await serving
+    }
+
+    private func drain() async {
+        let watchdog = self.loops.loops[0].schedule(after: self.configuration.limits.drainDeadline + .milliseconds(1500)) {
+            self.logger.error("draining took too long: leaving")
+            _exit(1)
+        }
+        await self.node.drain(within: self.configuration.limits.drainDeadline)
+        await self.listener.stop()
+        await self.broker.stop()
+        await self.store?.stop()
+        watchdog.cancel()
+    }
+
+    /// Idle keep-alive connections do not hold the process.
+    private func exitAtLast() {
+        self.loops.loops[0].schedule(after: .milliseconds(200)) { exit(0) }
+    }
+
+    private func exposeMetrics(in registry: PrometheusRegistry) {
+        let node = self.node
+        let broker = self.broker
+        let store = self.store
+        registry.collect("fanfare_connections", kind: .gauge, help: "WebSocket connections that are open.") {
+            [.init(Double(self.listener.connectionCount))]
+        }
+        registry.collect("fanfare_broker_connected", kind: .gauge, help: "1 where commands can be sent.") {
+            [.init(broker.health.commands ? 1 : 0), ]
+        }
+        registry.collect("fanfare_breaker_open", kind: .gauge, help: "1 where the breaker refuses or probes.") {
+            var samples = [
+                PrometheusRegistry.Sample(broker.health.breaker == "closed" ? 0 : 1, labels: [("backend", "redis")])
+            ]
+            if let store {
+                samples.append(.init(store.health.breaker == "closed" ? 0 : 1, labels: [("backend", "postgres")]))
+            }
+            return samples
+        }
+        registry.collect("fanfare_log_dropped_total", kind: .counter, help: "Log lines dropped.") {
+            [.init(Double(StandardErrorSink.shared.dropped))]
+        }
+        registry.collect("fanfare_draining", kind: .gauge, help: "1 while the node drains.") { [.init(node.drains ? 1 : 0)] }
+    }
+}
+
+/// What `/health/ready` tells.
+struct ReadinessCheck: Sendable {
+    let node: Node
+    let broker: any Broker
+    let store: PostgresStore?
+    let clock: @Sendable () -> MonotonicInstant
+
+    func check() async -> Readiness {
+        let broker = self.broker.health
+        let holdsLease = self.node.map.holdsLease(at: self.clock())
+        var parts = [
+            Readiness.Part(
+                name: "broker", state: broker.commands && broker.subscriptions ? "ok" : "failed",
+                problem: broker.problem, isReady: broker.commands && broker.subscriptions),
+            Readiness.Part(
+                name: "membership", state: holdsLease ? "ok" : "failed",
+                problem: holdsLease ? nil : "the lease was not renewed", isReady: holdsLease),
+        ]
+        if let store = self.store {
+            let health = store.health
+            parts.append(
+                Readiness.Part(
+                    name: "database", state: health.isReachable ? "ok" : "failed", problem: health.problem,
+                    isReady: health.isReachable))
+        } else {
+            parts.append(Readiness.Part(name: "database", state: "off", isReady: true))
+        }
+        if self.node.drains { parts.append(Readiness.Part(name: "node", state: "draining", isReady: false)) }
+        return Readiness(parts: parts)
+    }
+}
+
+extension NodeConfiguration {
+    init(_ configuration: ServeConfiguration, version: String) {
+        let limits = configuration.limits
+        self.init(
+            name: NodeID(configuration.nodeName), address: configuration.address, version: version,
+            weight: configuration.weight, lease: limits.heartbeatLease)
+        self.retention = Retention(
+            count: limits.historySize, bytes: limits.historyBytes, time: limits.historyTime,
+            positionTime: limits.positionTime, idempotencyWindow: limits.idempotencyWindow)
+        self.session.dataBytes = limits.dataBytes
+        self.session.channels = limits.channelsPerSession
+        self.session.commandsUnderWay = limits.commandsPerSession
+        self.session.pingInterval = limits.pingInterval
+        self.session.pongTime = limits.pongTimeout
+        self.session.staleTime = limits.staleTimeout
+        self.session.expiryGrace = limits.expiryGrace
+        self.session.inboxRecovery = limits.inboxRecovery
+        self.slot.waitingCount = limits.slotQueue
+        self.slot.waitingBytes = limits.slotQueueBytes
+        self.router.requests = limits.roomRequests
+        self.fanout.width = max(1, configuration.fanoutConnections)
+    }
+}
+
+extension ConnectionOptions {
+    init(_ configuration: ServeConfiguration) {
+        self.init()
+        self.maximumConnections = configuration.limits.connections
+        self.maximumMessage = configuration.limits.messageBytes
+        self.maximumQueuedBytes = configuration.limits.queueBytes
+        self.allowedOrigins = configuration.allowedOrigins
+    }
+}
