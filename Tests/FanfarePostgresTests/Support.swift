@@ -10,10 +10,14 @@ import Testing
 enum Database {
     static func url() throws -> String { try PostgresServer.shared().createDatabase() }
 
+    static func serverURL(_ database: String) throws -> String { try PostgresServer.shared().url(database: database) }
+
     static func configuration(_ change: (inout PostgresConfiguration) -> Void = { _ in }) throws
         -> PostgresConfiguration
     {
         var configuration = try PostgresConfiguration(url: try self.url())
+        // The machine may be busy with other suites.
+        configuration.queueTimeout = .seconds(60)
         change(&configuration)
         return configuration
     }
@@ -81,12 +85,18 @@ struct Owner {
     func work(_ store: PostgresStore, limit: Int = 100) async throws -> [FanoutChunk] {
         while try await store.relayOutbox(limit: 100).hasMore {}
         var chunks: [FanoutChunk] = []
-        for shard in try await store.shardsWithWork((0..<Shard.count).map(Shard.init(index:))) {
-            let fence = try await self.claim(shard, of: store)
-            while let chunk = try await store.workChunk(shard, fence: fence, limit: limit) {
-                chunks.append(chunk)
-                try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
-            }
+        for shard in try await store.shardsWithWork(Shard.all) {
+            chunks += try await self.work(store, shard, limit: limit)
+        }
+        return chunks
+    }
+
+    func work(_ store: PostgresStore, _ shard: Shard, limit: Int) async throws -> [FanoutChunk] {
+        var chunks: [FanoutChunk] = []
+        let fence = try await self.claim(shard, of: store)
+        while let chunk = try await store.workChunk(shard, fence: fence, limit: limit) {
+            chunks.append(chunk)
+            try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
         }
         return chunks
     }
@@ -120,4 +130,35 @@ extension PostgresConnection {
     func databaseName() throws -> String {
         try self.run { try $0.query("SELECT current_database()::text").string(0, 0) }
     }
+}
+
+/// The first `count` users of a shard whose names begin with `prefix`.
+func users(in shard: Shard, _ count: Int, prefix: String = "u") throws -> [UserID] {
+    var users: [UserID] = []
+    var number = 0
+    while users.count < count {
+        let candidate = try user("\(prefix)\(number)")
+        if Shard(of: candidate) == shard { users.append(candidate) }
+        number += 1
+    }
+    return users
+}
+
+extension PostgresStore {
+    func follow(_ streamer: UserID, by users: [UserID]) async throws {
+        for user in users { try await self.follow(Follow(user: user, streamer: streamer)) }
+    }
+
+    func raid(_ streamer: UserID) async throws -> EventID {
+        try await self.notify(
+            NotificationRequest(audience: .followers(of: streamer), type: "raid", data: Array("{}".utf8)))
+    }
+
+    func inboxEvents(_ user: UserID) async throws -> [EventID] {
+        try await self.notifications(InboxQuery(user: user, limit: 200)).entries.reversed().map(\.event)
+    }
+}
+
+extension Shard {
+    static var all: [Shard] { (0..<Shard.count).map(Shard.init(index:)) }
 }

@@ -108,9 +108,9 @@ package final class PostgresSession {
 
     /// Runs `body` between BEGIN and COMMIT, and ROLLBACK where it throws.
     package func transaction<Value>(_ body: () throws -> Value) throws -> Value {
-        try self.script("BEGIN")
         self.transaction = .open
         defer { self.transaction = .none }
+        try self.script("BEGIN")
         let value: Value
         do {
             value = try body()

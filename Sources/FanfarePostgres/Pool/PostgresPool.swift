@@ -202,6 +202,8 @@ package final class PostgresPool: Sendable {
             if let failure {
                 state.isReachable = false
                 state.problem = failure.description
+                // Whether it was the one connection or all of them is to be known soon.
+                state.nextProbe = now
                 return state.breaker.failed(now: now, random: self.random())
             }
             state.isReachable = true

@@ -83,6 +83,9 @@ package final class PostgresServer: Sendable {
             guard Date() < deadline else { throw Failure(description: "the server's processes do not end") }
             usleep(2000)
         }
+        // A process that nobody has waited for yet would pass for a running server.
+        unlink("\(self.folder)/data/postmaster.pid")
+        unlink("\(self.folder)/.s.PGSQL.\(self.port).lock")
     }
 
     /// Stops the server's processes in their tracks, and lets them go on.

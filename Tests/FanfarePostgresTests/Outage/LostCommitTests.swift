@@ -1,0 +1,77 @@
+import FanfareEngines
+import FanfareModel
+import FanfarePostgres
+import FanfareTesting
+import Testing
+
+/// COMMIT was done and its answer was lost: every unit is run again and finds what it did.
+@Suite struct LostCommitTests {
+    private func withProxy(
+        _ body: (PostgresStore, PostgresConnection, CuttingProxy) async throws -> Void
+    ) async throws {
+        let server = try PostgresServer.shared()
+        let direct = try PostgresConfiguration(url: try server.createDatabase())
+        _ = try await PostgresStore.migrate(direct)
+        let database = try PostgresConnection(direct)
+        let proxy = try CuttingProxy(to: server.port)
+        var configuration = try PostgresConfiguration(
+            url: "postgres://postgres@127.0.0.1:\(proxy.port)/\(try await database.databaseName())?sslmode=disable")
+        configuration.probeInterval = .seconds(1000)
+        let store = try PostgresStore(configuration, logger: .silent)
+        store.start()
+        try await body(store, database, proxy)
+        await store.stop()
+        proxy.close()
+    }
+
+    @Test func units() async throws {
+        try await self.withProxy { store, database, proxy in
+            let (ada, bob, shard) = (try user("ada"), try user("bob"), Shard(index: 3))
+            func losing<Value>(_ body: () async throws -> Value) async throws -> Value {
+                proxy.cut(after: "COMMIT")
+                let value = try await body()
+                #expect(!proxy.isArmed)
+                return value
+            }
+            let followers = try users(in: shard, 10)
+            try await store.follow(ada, by: followers)
+            try await losing { try await store.follow(Follow(user: bob, streamer: ada)) }
+            try await losing { try await store.unfollow(user: bob, streamer: ada) }
+            #expect(try await database.count("SELECT count(*) FROM follows") == 10)
+
+            let started = try await losing { try await store.startStream(StreamStart(streamer: ada, title: "t")) }
+            #expect(!started.isDuplicate)
+            let stopped = try await losing { try await store.stopStream(.streamer(ada)) }
+            #expect(stopped.id == started.stream.id && !stopped.isLive)
+            let raid = try await losing { try await store.raid(ada) }
+            #expect(try await database.count("SELECT count(*) FROM events") == 2)
+            #expect(try await database.count("SELECT count(*) FROM streams") == 1)
+
+            // The relay that committed found the rows: the one that runs again finds none left.
+            _ = try await losing { try await store.relayOutbox(limit: 10) }
+            #expect(try await store.relayOutbox(limit: 10).events == 0)
+            #expect(try await database.count("SELECT count(*) FROM fanout_jobs") == 2)
+            let fence = try await losing { try await Owner().claim(shard, of: store) }
+            var chunks: [FanoutChunk] = []
+            while true {
+                let chunk = try await losing {
+                    // Where nothing is due there is a COMMIT too.
+                    try await store.workChunk(shard, fence: fence, limit: 4)
+                }
+                guard let chunk else { break }
+                chunks.append(chunk)
+                try await losing { try await store.pushed(chunk, deliveredOnline: 1, fence: fence) }
+            }
+            #expect(chunks.map(\.users.count) == [4, 4, 2, 4, 4, 2])
+            for follower in followers { #expect(try await store.inboxEvents(follower) == [started.event, raid]) }
+            let status = try await store.eventStatus(raid)
+            #expect(status.recipients == 10 && status.deliveredOnline == 3 && status.completedAt != nil)
+
+            let read = try await losing { try await store.markRead(user: followers[0], .upTo(.max)) }
+            #expect(read.unread == 0)
+            let appended = try await losing { try await store.appendDirect("dm:a:b", [AppendEntry(body: [1])]) }
+            #expect(appended[0].position.offset == 1 && !appended[0].isDuplicate)
+            #expect(try await store.readDirect("dm:a:b", HistoryFilter(limit: -1)).entries.count == 1)
+        }
+    }
+}
