@@ -83,6 +83,8 @@ private struct ChunkWorker: Sendable {
                 case .idle: return nil
                 }
             } catch let failure as JobFailure {
+                // A chunk waits for its pushes: the job keeps its number until they are recorded.
+                if failure.job.pushed < failure.job.written { throw failure.cause }
                 switch failure.cause.reaction {
                 case .reconnect, .findPrimary: throw failure.cause
                 case .retryTransaction where races < 5:
