@@ -91,6 +91,7 @@ final class NodeRuntime: Service {
     func start() async throws {
         let port = try await self.listener.start(
             host: self.configuration.host, port: UInt16(clamping: self.configuration.port))
+        self.store?.start()
         self.node.start()
         self.logger.notice(
             "listening",
