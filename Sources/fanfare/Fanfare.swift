@@ -18,7 +18,7 @@ struct Fanfare: AsyncParsableCommand {
         version: Version.current,
         subcommands: [
             Serve.self, Token.self, Watch.self, Publish.self, Migrate.self, Import.self, Cluster.self,
-            DeadLetters.self,
+            DeadLetters.self, Bench.self,
         ])
 }
 
