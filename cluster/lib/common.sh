@@ -79,7 +79,15 @@ port_of() {
 
 # --- processes ---------------------------------------------------------------------------------------------------------
 
-# The command line of a process, words separated by blanks; empty for one that is gone (or a zombie).
+# Whether the process lives; a zombie does not. Not judged by the command line, which is empty in the instant of an exec,
+# and before a dying process has closed its sockets.
+lives() {
+    local line
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    case ${line##*) } in [ZX]*) return 1 ;; esac
+}
+
+# The command line of a process, words separated by blanks; empty for one that is gone, a zombie, or just replaced.
 command_line() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true; }
 
 # pid_in FILE WORDS: prints the process id in the file if that process lives and its command line contains WORDS. A
@@ -96,7 +104,7 @@ pid_in() {
 # Waits until the process has gone, at most so many tenths of a second.
 wait_gone() {
     local tenths=$2
-    while [ -n "$(command_line "$1")" ]; do
+    while lives "$1"; do
         [ "$tenths" -gt 0 ] || return 1
         tenths=$((tenths - 1))
         sleep 0.1
@@ -110,6 +118,14 @@ sockets_on() {
     local hex
     hex=$(printf '%04X' "$1")
     cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$hex" '$2 ~ port "$" { print $4, $10 }'
+}
+
+# Whether the port stays taken: a process that was killed this instant may hold it for a moment more.
+port_stays_taken() {
+    for _ in 1 2 3 4 5; do
+        port_is_listening "$1" || return 1
+        sleep 0.1
+    done
 }
 
 port_is_listening() { sockets_on "$1" | grep -q '^0A '; }

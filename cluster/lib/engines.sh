@@ -16,14 +16,14 @@ engine_port() {
         if [ -n "$wanted" ] && [ "$wanted" != "$port" ]; then
             if any_node_runs; then die "$name of the running cluster is on port $port: ./cluster/down first"; fi
             port=$wanted
-        elif [ -z "$wanted" ] && port_is_listening "$port" && ! any_node_runs; then
+        elif [ -z "$wanted" ] && port_stays_taken "$port" && ! any_node_runs; then
             warn "port $port, where $name was, is taken by $(port_owner "$port"): choosing another" >&2
             port=$(free_port)
         fi
     else
         port=${wanted:-$(free_port)}
     fi
-    if port_is_listening "$port"; then die "port $port for $name is taken by $(port_owner "$port")"; fi
+    if port_stays_taken "$port"; then die "port $port for $name is taken by $(port_owner "$port")"; fi
     printf '%s' "$port"
 }
 
@@ -40,7 +40,7 @@ start_redis() {
     local tenths=600
     until redis-cli -h 127.0.0.1 -p "$port" ping 2>/dev/null | grep -q PONG; do
         tenths=$((tenths - 1))
-        if [ -z "$(command_line "$pid")" ] || [ "$tenths" -le 0 ]; then
+        if ! lives "$pid" || [ "$tenths" -le 0 ]; then
             tail_of "$log"
             die "Redis did not start"
         fi
@@ -83,64 +83,96 @@ make_postgres_folder() {
 }
 
 start_postgres() {
-    local port=$1 bin data log=$STATE/postgres.log pid password secret had='' tenths
+    local port=$1 bin data log=$STATE/postgres.log pid password had='' tenths
     bin=$(postgres_bin)
     make_postgres_folder
     data=$(postgres_data)
-    if [ -n "$DATABASE_URL" ]; then
-        password=${DATABASE_URL#*://fanfare:}
-        password=${password%%@*}
-    else
-        password=$(random_hex 24)
+    password=${DATABASE_URL#*://fanfare:}
+    password=${password%%@*}
+    local known=$password
+    [ -n "$password" ] || password=$(random_hex 24)
+    # Kept before anything is made with it: whatever ends this run, the next one must know the password.
+    DATABASE_URL=postgres://fanfare:$password@127.0.0.1:$port/fanfare
+    save_env
+    if [ -e "$STATE/postgres.unfinished" ]; then
+        warn "PostgreSQL's data folder was left half made: making it anew"
+        (as_postgres find "$data" -mindepth 1 -delete)
     fi
     if (as_postgres test -s "$data/PG_VERSION"); then
         had=' with its data'
-        # A file left by a server that was killed may name a process id that by now is someone else's.
-        if ! (as_postgres head -n 1 "$data/postmaster.pid") 2>/dev/null >"$STATE/postmaster.pid" ||
-            ! pid_in "$STATE/postmaster.pid" "postgres" >/dev/null; then
-            (as_postgres rm -f "$data/postmaster.pid")
+        forget_dead_postmaster "$data"
+        if [ -z "$known" ]; then
+            warn "the password of PostgreSQL's data was lost: setting a new one"
+            set_password "$bin" "$data" "$password" >>"$log" 2>&1 || {
+                tail_of "$log"
+                die "PostgreSQL's password could not be set"
+            }
         fi
-        rm -f "$STATE/postmaster.pid"
     else
-        secret=$(mktemp)
-        printf '%s\n' "$password" >"$secret"
-        if [ "$(id -u)" -eq 0 ]; then chown postgres: "$secret"; fi
-        if ! (as_postgres "$bin/initdb" -D "$data" -U fanfare --pwfile="$secret" --auth=scram-sha-256 \
-            --encoding=UTF8 --locale=C.UTF-8) >>"$log" 2>&1 </dev/null; then
-            rm -f "$secret"
-            tail_of "$log"
-            die "PostgreSQL's data folder could not be made"
-        fi
-        rm -f "$secret"
+        make_data "$bin" "$data" "$password"
     fi
-    DATABASE_URL=postgres://fanfare:$password@127.0.0.1:$port/fanfare
-    # The second turn is for a server whose predecessor's children have not all gone yet.
+    # The further turns are for a server whose predecessor's children have not all gone yet.
     for _ in 1 2 3; do
         (as_postgres setsid "$bin/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 \
             -c unix_socket_directories= -c max_connections=200) >>"$log" 2>&1 </dev/null 9>&- &
         pid=$!
         printf '%s\n' "$pid" >"$STATE/postgres.pid"
         tenths=600
-        until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port" || [ -z "$(command_line "$pid")" ] || [ "$tenths" -le 0 ]; do
+        until "$bin/pg_isready" -q -h 127.0.0.1 -p "$port" || ! lives "$pid" || [ "$tenths" -le 0 ]; do
             tenths=$((tenths - 1))
             sleep 0.1
         done
-        if [ -n "$(command_line "$pid")" ]; then break; fi
+        if lives "$pid"; then break; fi
         sleep 1
     done
-    if ! "$bin/pg_isready" -q -h 127.0.0.1 -p "$port" || ! make_database "$port" "$password" >>"$log" 2>&1; then
+    if ! lives "$pid" || ! "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; then
         tail_of "$log"
         die "PostgreSQL did not start"
+    fi
+    if ! make_database "$bin" "$port" "$password" >>"$log" 2>&1; then
+        tail_of "$log"
+        die "PostgreSQL runs, but its database \`fanfare\` could not be made"
     fi
     good "PostgreSQL on 127.0.0.1:$port$had"
 }
 
-make_database() {
-    local connection="host=127.0.0.1 port=$1 user=fanfare dbname=postgres"
-    export PGPASSWORD=$2
-    if [ "$(psql -X -At "$connection" -c "SELECT 1 FROM pg_database WHERE datname = 'fanfare'")" != 1 ]; then
-        psql -X -q "$connection" -c 'CREATE DATABASE fanfare'
+# make_data BIN FOLDER PASSWORD: initdb. What a run that was killed leaves is marked, and made anew by the next one.
+make_data() {
+    local secret status=0
+    secret=$(mktemp)
+    printf '%s\n' "$3" >"$secret"
+    if [ "$(id -u)" -eq 0 ]; then chown postgres: "$secret"; fi
+    : >"$STATE/postgres.unfinished"
+    (as_postgres "$1/initdb" -D "$2" -U fanfare --pwfile="$secret" --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8) \
+        >>"$STATE/postgres.log" 2>&1 </dev/null || status=$?
+    rm -f "$secret"
+    if [ "$status" -ne 0 ]; then
+        tail_of "$STATE/postgres.log"
+        die "PostgreSQL's data folder could not be made"
     fi
+    rm -f "$STATE/postgres.unfinished"
+}
+
+# A file left by a server that was killed may name a process id that by now is someone else's.
+forget_dead_postmaster() {
+    if ! (as_postgres head -n 1 "$1/postmaster.pid") 2>/dev/null >"$STATE/postmaster.pid" ||
+        ! pid_in "$STATE/postmaster.pid" "postgres" >/dev/null; then
+        (as_postgres rm -f "$1/postmaster.pid")
+    fi
+    rm -f "$STATE/postmaster.pid"
+}
+
+# set_password BIN FOLDER PASSWORD: without a server that runs.
+set_password() {
+    (as_postgres "$1/postgres" --single -D "$2" postgres) <<<"ALTER ROLE fanfare PASSWORD '$3'"
+}
+
+# make_database BIN PORT PASSWORD
+make_database() {
+    local connection="host=127.0.0.1 port=$2 user=fanfare dbname=postgres" psql=$1/psql there
+    [ -x "$psql" ] || psql=psql
+    there=$(PGPASSWORD=$3 "$psql" -X -At "$connection" -c "SELECT 1 FROM pg_database WHERE datname = 'fanfare'") || return 1
+    if [ "$there" != 1 ]; then PGPASSWORD=$3 "$psql" -X -q "$connection" -c 'CREATE DATABASE fanfare'; fi
 }
 
 # Starts the engines that do not run. Says which were found dead.

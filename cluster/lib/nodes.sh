@@ -48,7 +48,7 @@ wait_ready() {
                 good "node-$number is ready at ${URLS[$number]}"
                 continue
             fi
-            if ! pid=$(cat "$STATE/node-$number.pid" 2>/dev/null) || [ -z "$(command_line "$pid")" ]; then
+            if ! pid=$(cat "$STATE/node-$number.pid" 2>/dev/null) || ! lives "$pid"; then
                 tail_of "$STATE/node-$number.log"
                 fail "node-$number has ended"
                 return 1
