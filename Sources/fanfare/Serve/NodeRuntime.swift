@@ -29,6 +29,7 @@ final class NodeRuntime: Service {
     init(_ configuration: ServeConfiguration, registry: PrometheusRegistry, logger: Logger) async throws {
         self.configuration = configuration
         self.logger = logger
+        try NodeRuntime.refuseWhatIsNotBuilt(configuration, logger)
         let loops = try EdgeLoopGroup(count: configuration.loops)
         self.loops = loops
         let main = loops.loops[0]
@@ -86,11 +87,30 @@ final class NodeRuntime: Service {
         self.exposeMetrics(in: registry)
     }
 
+    /// A setting that would silently do nothing is refused where safety hangs on it, else told.
+    private static func refuseWhatIsNotBuilt(_ configuration: ServeConfiguration, _ logger: Logger) throws {
+        if configuration.tls != nil {
+            throw StartFailure("tls_certificate: this version does not serve TLS; put a proxy that does before it")
+        }
+        let unused = [
+            ("accounts", configuration.hasAccounts), ("eventsub_secret", configuration.eventSubSecret != nil),
+            ("otlp_endpoint", configuration.otlpEndpoint != nil),
+        ]
+        for (name, isSet) in unused where isSet {
+            logger.warning("a setting has no effect in this version", metadata: ["setting": "\(name)"])
+        }
+    }
+
     /// Listens and begins to work.
     /// - Throws: where the port is taken.
     func start() async throws {
-        let port = try await self.listener.start(
-            host: self.configuration.host, port: UInt16(clamping: self.configuration.port))
+        let (host, wanted) = (self.configuration.host, self.configuration.port)
+        let port: UInt16
+        do {
+            port = try await self.listener.start(host: host, port: UInt16(clamping: wanted))
+        } catch {
+            throw StartFailure("cannot listen on \(host):\(wanted): \(error)")
+        }
         self.store?.start()
         self.node.start()
         self.logger.notice(
@@ -150,6 +170,12 @@ final class NodeRuntime: Service {
         }
         registry.collect("fanfare_draining", kind: .gauge, help: "1 while the node drains.") { [.init(node.drains ? 1 : 0)] }
     }
+}
+
+/// Why a node cannot start: one line.
+struct StartFailure: Error, CustomStringConvertible {
+    let description: String
+    init(_ description: String) { self.description = description }
 }
 
 /// What `/health/ready` tells.
