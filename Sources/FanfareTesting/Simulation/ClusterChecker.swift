@@ -42,10 +42,12 @@ package final class ClusterChecker: @unchecked Sendable {
             var log = self.logs[one.room]?[one.batch.epoch] ?? []
             if one.batch.firstOffset != UInt64(log.count) + 1 {
                 self.violated(
-                    "\(one.room): offset \(one.batch.firstOffset) issued when the top was \(log.count) (epoch \(one.batch.epoch))")
+                    "\(one.room): offset \(one.batch.firstOffset) issued when the top was \(log.count) (epoch \(one.batch.epoch))"
+                )
             }
             for body in one.batch.bodies {
-                let payload = (try? PublicationBody.decode(body)).map { String(decoding: $0.data, as: UTF8.self) } ?? "?"
+                let payload =
+                    (try? PublicationBody.decode(body)).map { String(decoding: $0.data, as: UTF8.self) } ?? "?"
                 log.append(payload)
                 self.appended += 1
                 let position = StreamPosition(offset: UInt64(log.count), epoch: one.batch.epoch)

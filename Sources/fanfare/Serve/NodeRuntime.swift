@@ -40,7 +40,8 @@ final class NodeRuntime: Service {
 
         if let url = configuration.redisURL {
             self.broker = try RedisBroker(
-                RedisConfiguration(url: RedisURL(parsing: url), prefix: configuration.redisPrefix), node: id, loop: main,
+                RedisConfiguration(url: RedisURL(parsing: url), prefix: configuration.redisPrefix), node: id,
+                loop: main,
                 surroundings: surroundings, logger: logger)
         } else {
             logger.notice("no redis_url: one node, with the in-memory broker")
@@ -130,7 +131,9 @@ final class NodeRuntime: Service {
     }
 
     private func drain() async {
-        let watchdog = self.loops.loops[0].schedule(after: self.configuration.limits.drainDeadline + .milliseconds(1500)) {
+        let watchdog = self.loops.loops[0].schedule(
+            after: self.configuration.limits.drainDeadline + .milliseconds(1500)
+        ) {
             self.logger.error("draining took too long: leaving")
             _exit(1)
         }
@@ -154,7 +157,7 @@ final class NodeRuntime: Service {
             [.init(Double(self.listener.connectionCount))]
         }
         registry.collect("fanfare_broker_connected", kind: .gauge, help: "1 where commands can be sent.") {
-            [.init(broker.health.commands ? 1 : 0), ]
+            [.init(broker.health.commands ? 1 : 0)]
         }
         registry.collect("fanfare_breaker_open", kind: .gauge, help: "1 where the breaker refuses or probes.") {
             var samples = [
@@ -168,7 +171,9 @@ final class NodeRuntime: Service {
         registry.collect("fanfare_log_dropped_total", kind: .counter, help: "Log lines dropped.") {
             [.init(Double(StandardErrorSink.shared.dropped))]
         }
-        registry.collect("fanfare_draining", kind: .gauge, help: "1 while the node drains.") { [.init(node.drains ? 1 : 0)] }
+        registry.collect("fanfare_draining", kind: .gauge, help: "1 while the node drains.") {
+            [.init(node.drains ? 1 : 0)]
+        }
     }
 }
 
