@@ -61,12 +61,15 @@ let package = Package(
         ),
 
         // epoll loops that are serial executors.
-        .target(name: "FanfareLoops", dependencies: ["CEpoll", "FanfareModel", "FanfareCore"], swiftSettings: settings),
+        .target(
+            name: "FanfareLoops", dependencies: ["CEpoll", "FanfareModel", "FanfareCore"], swiftSettings: settings),
 
         // Engines.
         .target(
             name: "FanfareRedis",
-            dependencies: ["CHiredis", "FanfareModel", "FanfareCore", "FanfareEngines", "FanfareLoops", logging, metrics],
+            dependencies: [
+                "CHiredis", "FanfareModel", "FanfareCore", "FanfareEngines", "FanfareLoops", logging, metrics,
+            ],
             swiftSettings: settings
         ),
         .target(
@@ -127,7 +130,9 @@ let package = Package(
         // The simulator, and suites that every implementation of an engine passes.
         .target(
             name: "FanfareTesting",
-            dependencies: ["FanfareModel", "FanfareProtocol", "FanfareCore", "FanfareEngines", "FanfareFabric", logging],
+            dependencies: [
+                "FanfareModel", "FanfareProtocol", "FanfareCore", "FanfareEngines", "FanfareFabric", logging,
+            ],
             swiftSettings: settings
         ),
 
@@ -152,7 +157,8 @@ let package = Package(
         .testTarget(
             name: "FanfareRedisTests",
             dependencies: [
-                "FanfareModel", "FanfareCore", "FanfareEngines", "FanfareLoops", "FanfareRedis", "FanfareTesting", logging,
+                "FanfareModel", "FanfareCore", "FanfareEngines", "FanfareLoops", "FanfareRedis", "FanfareTesting",
+                logging,
             ], swiftSettings: settings),
         .testTarget(
             name: "FanfarePostgresTests",
