@@ -1,15 +1,55 @@
 import FanfareCore
+import FanfareEngines
 import FanfareModel
 import FanfareProtocol
 
 extension Session {
+    /// What commands of a session may overlap: those of one class, but for `alone`.
+    enum CommandClass {
+        case subscribe
+        case publish
+        case read
+        case alone
+    }
+
+    /// Commands take effect in the order in which they came, and are answered in it: what is published in one message with a
+    /// later `history` is in that history. Publications of a client overlap, so that they make batches; so do subscriptions
+    /// (a client that is back asks for all of its own at once) and reads.
     func perform(_ command: Command) throws(Disconnect) {
-        let id = command.id
+        let kind: CommandClass
         switch command.body {
         case .connect: throw .badRequest
         case .send: throw .notAvailable
-        case .pong: try self.pong()
-        case .refresh(let token): self.refresh(id: id, token: token)
+        case .pong: return try self.pong()
+        case .refresh(let token): return self.refresh(id: command.id, token: token)
+        case .subscribe: kind = .subscribe
+        case .publish: kind = .publish
+        case .presence, .presenceStats, .history: kind = .read
+        case .unsubscribe, .subRefresh, .rpc: kind = .alone
+        }
+        guard self.waiting.count + self.underWay.count < self.services.limits.commandsUnderWay else {
+            return self.refuse(command.id, .tooManyRequests)
+        }
+        self.waiting.append(WaitingCommand(command: command, kind: kind))
+        self.startWaiting()
+    }
+
+    /// Starts what may run beside what runs. Called again when nothing is under way any more.
+    func startWaiting() {
+        while let next = self.waiting.first {
+            if !self.underWay.isEmpty, next.kind == .alone || self.runningClass != next.kind { return }
+            self.waiting.popFirst()
+            self.runningClass = next.kind
+            self.underWay.insert(next.command.id)
+            self.start(next.command)
+        }
+    }
+
+    /// Every branch answers once with the command's id, or ends the session.
+    private func start(_ command: Command) {
+        let id = command.id
+        switch command.body {
+        case .connect, .send, .pong, .refresh: break
         case .subscribe(let request): self.subscribe(id: id, request)
         case .unsubscribe(let channel):
             self.unsubscribe(channel)
@@ -40,12 +80,8 @@ extension Session {
 
     // MARK: Commands
 
-    /// Runs `work` and answers with its result; commands of one session begin in the order of their arrival.
+    /// Runs `work` and answers with its result.
     private func answer(_ id: UInt32, _ work: @escaping () async throws(FanfareError) -> ReplyBody) {
-        guard self.commandsUnderWay < self.services.limits.commandsUnderWay else {
-            return self.refuse(id, .tooManyRequests)
-        }
-        self.commandsUnderWay += 1
         self.loop.task {
             do throws(FanfareError) {
                 let body = try await work()
@@ -53,7 +89,6 @@ extension Session {
             } catch {
                 self.refuse(id, error)
             }
-            self.commandsUnderWay -= 1
         }
     }
 

@@ -88,6 +88,7 @@ extension Session {
             let recovery = RecoverRequest(recover: request.recover, offset: request.offset, epoch: request.epoch)
             let result = await self.openInbox(recovery: recovery)
             if result.wasRecovering, !result.recovered, request.rejectsUnrecovered {
+                if self.subscriptions[channel.name]?.serial == serial { self.drop(channel.name) }
                 return self.refuse(id, .unrecoverablePosition)
             }
             self.reply(id, .subscribe(result))

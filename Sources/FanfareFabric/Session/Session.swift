@@ -1,4 +1,5 @@
 import FanfareCore
+import FanfareEngines
 package import FanfareModel
 import FanfareProtocol
 import Logging
@@ -28,6 +29,11 @@ package actor Session: SessionHandler {
         var expiry: ScheduledCall?
     }
 
+    struct WaitingCommand {
+        let command: Command
+        let kind: CommandClass
+    }
+
     package nonisolated let unownedExecutor: UnownedSerialExecutor
     package nonisolated let client: ClientID
     nonisolated let transport: any SessionTransport
@@ -44,7 +50,10 @@ package actor Session: SessionHandler {
     var lastSerial: UInt64 = 0
     /// Commands that came before connect was answered.
     var held: [Command] = []
-    var commandsUnderWay = 0
+    /// Commands that wait for those before them, and the ids of those that are under way, all of one class.
+    var waiting = Fifo<WaitingCommand>()
+    var underWay: Set<UInt32> = []
+    var runningClass = CommandClass.alone
 
     /// The user channel: the highest sequence given, or nil while the position is being read.
     var inboxSequence: UInt64?
@@ -125,6 +134,9 @@ package actor Session: SessionHandler {
     func reply(_ id: UInt32, _ body: ReplyBody) {
         if case .closed = self.phase { return }
         self.transport.send(self.variant.encode(Reply(id: id, body: body)))
+        guard self.underWay.remove(id) != nil, self.underWay.isEmpty, !self.waiting.isEmpty else { return }
+        // Later: whoever answers may be in the middle of something that the next command changes.
+        self.loop.execute { self.onThisLoop { $0.startWaiting() } }
     }
 
     func refuse(_ id: UInt32, _ error: FanfareError) {
@@ -162,6 +174,7 @@ package actor Session: SessionHandler {
         }
         self.subscriptions = [:]
         self.held = []
+        self.waiting = Fifo()
         self.inboxHeld = []
         let user = self.user
         self.hub.onThisLoop { $0.unregister(self, user: user) }
