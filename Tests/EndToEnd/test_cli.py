@@ -6,8 +6,8 @@ import subprocess
 
 import jwt
 import pytest
-from harness.cluster import BINARY, clean_environment
-from harness.waiting import eventually
+from harness.cluster import BINARY, alive, clean_environment
+from harness.waiting import eventually, eventually_sync
 
 
 def run(*arguments, **environment):
@@ -117,6 +117,33 @@ def test_cluster_status(cluster):
     assert plain.returncode == 0 and "node-1" in plain.stdout
 
 
+def test_cluster_slots(cluster):
+    done = cluster.command("cluster", "slots", "--json", "--url", cluster.url(1))
+    assert done.returncode == 0, done.stderr
+    nodes = {node["name"]: node["slots"] for node in json.loads(done.stdout)["nodes"]}
+    assert sorted(slot for slots in nodes.values() for slot in slots) == list(range(1024))
+    place = json.loads(cluster.command("cluster", "slots", "room:lobby", "--json", "--url", cluster.url(2)).stdout)["channel"]
+    assert place["slot"] in nodes[place["node"]]
+    plain = cluster.command("cluster", "slots", "--url", cluster.url(0))
+    assert plain.returncode == 0 and "node-2" in plain.stdout
+
+
+async def test_cluster_drain(cluster, open_raw):
+    client = await open_raw(2, user="ann")
+    pid = cluster.pid("node-2")
+    done = cluster.command("cluster", "drain", "node-2", "--url", cluster.url(0))
+    assert done.returncode == 0, done.stderr
+    assert (await client.close_code(within=10))[0] == 3001
+    eventually_sync(lambda: not alive(pid), 12, "the node has ended")
+    left = json.loads(cluster.command("cluster", "slots", "--json", "--url", cluster.url(0)).stdout)
+    assert {node["name"] for node in left["nodes"]} == {"node-0", "node-1"}
+
+
+def test_cluster_drain_of_nobody(cluster):
+    done = cluster.command("cluster", "drain", "node-9", "--url", cluster.url(0))
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+
+
 def test_dead_letters(cluster):
     done = cluster.command("deadletters", "list", "--json")
     assert done.returncode == 0, done.stderr
@@ -125,7 +152,7 @@ def test_dead_letters(cluster):
 
 COMMANDS = [
     [], ["serve"], ["token"], ["watch"], ["publish"], ["migrate"], ["import"], ["import", "follows"], ["cluster"],
-    ["cluster", "status"], ["deadletters"], ["deadletters", "list"], ["deadletters", "show"], ["deadletters", "replay"],
+    ["cluster", "status"], ["cluster", "slots"], ["cluster", "drain"], ["deadletters"], ["deadletters", "list"], ["deadletters", "show"], ["deadletters", "replay"],
     ["deadletters", "discard"],
 ]
 

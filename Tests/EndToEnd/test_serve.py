@@ -26,6 +26,7 @@ WRONG = {
     "a key set that is not there": (["--jwks", "no-such-file.json"], {}),
     "an unknown option": (["--turbo"], SECRET),
     "a log level that is none": ([], {**SECRET, "LOG_LEVEL": "loudly"}),
+    "encryption, which is not offered": (["--tls-certificate", "/etc/ssl/certs/ca-certificates.crt", "--tls-key", "/etc/hostname"], SECRET),
     "a host that is none": (["--host", "no host"], SECRET),
 }
 

@@ -18,6 +18,23 @@ package enum Tables {
         return ["view \(self.text(status["view"]))"] + table.lines
     }
 
+    package static func slots(_ result: JSON) -> [String] {
+        if let channel = result["channel"] {
+            return [
+                "\(self.text(channel["channel"])) is in slot \(self.text(channel["slot"])), owned by \(self.text(channel["node"]))"
+            ]
+        }
+        var table = TextTable([("node", .left), ("slots", .right), ("which", .left)])
+        for node in result["nodes"]?.arrayValue ?? [] {
+            let slots = (node["slots"]?.arrayValue ?? []).prefix(16).map { self.text($0) }
+            let isAll = slots.count == (node["slots"]?.arrayValue ?? []).count
+            table.add([
+                self.text(node["name"]), self.text(node["count"]), slots.joined(separator: " ") + (isAll ? "" : " …"),
+            ])
+        }
+        return ["view \(self.text(result["view"]))"] + table.lines
+    }
+
     package static func deadLetters(_ letters: [JSON]) -> [String] {
         guard !letters.isEmpty else { return ["no dead letters"] }
         var table = TextTable([

@@ -14,6 +14,7 @@ private enum RequestKind {
     static let inboxPush: UInt64 = 9
     static let notice: UInt64 = 10
     static let wakeShards: UInt64 = 11
+    static let drain: UInt64 = 12
 }
 
 extension PeerRequest {
@@ -30,6 +31,7 @@ extension PeerRequest {
         case .inboxPush: RequestKind.inboxPush
         case .notice: RequestKind.notice
         case .wakeShards: RequestKind.wakeShards
+        case .drain: RequestKind.drain
         }
     }
 
@@ -47,7 +49,7 @@ extension PeerRequest {
         case .removeHistory(let room): writer.field(16, room)
         case .presence(let channel), .presenceStats(let channel): writer.field(16, channel)
         case .channels(let pattern): if let pattern { writer.field(16, pattern) }
-        case .info: break
+        case .info, .drain: break
         case .sessions(let command): command.encode(into: &writer)
         case .inboxPush(let push, let users):
             writer.field(16, push)
@@ -94,6 +96,7 @@ extension PeerRequest {
                 shards.append(Shard(index: Int(index)))
             }
             self = .wakeShards(shards)
+        case RequestKind.drain: self = .drain
         default: return nil
         }
     }

@@ -15,6 +15,8 @@ package enum PeerRequest: Sendable, Hashable {
     case inboxPush(InboxPush, users: [UserID])
     case notice(InboxPush, user: UserID, except: ClientID?)
     case wakeShards([Shard])
+    /// Leave in peace, and end.
+    case drain
 }
 
 /// Something that every node does to the sessions of a user.

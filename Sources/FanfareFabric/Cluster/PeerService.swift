@@ -18,6 +18,7 @@ package actor PeerService {
     private nonisolated let logger: Logger
     private let describe: @Sendable () async -> NodeInfo
     private var fanout: Fanout?
+    private var leave: (@Sendable () -> Void)?
 
     /// How long all nodes together may take to answer.
     private static let gatherTime: Duration = .milliseconds(1500)
@@ -38,6 +39,7 @@ package actor PeerService {
     }
 
     func serve(_ fanout: Fanout) { self.fanout = fanout }
+    func whenToldToLeave(_ leave: @escaping @Sendable () -> Void) { self.leave = leave }
 
     /// A message came to this node's inbox. Called on the broker's executor.
     nonisolated func received(_ bytes: Bytes) {
@@ -134,6 +136,11 @@ package actor PeerService {
         case .wakeShards(let shards):
             await self.fanout?.wake(shards)
             return .done
+        case .drain:
+            guard let leave = self.leave else { return .refused(.refused(.notAvailable)) }
+            self.logger.notice("told to drain")
+            leave()
+            return .done
         }
     }
 
@@ -151,7 +158,8 @@ package actor PeerService {
         return answers
     }
 
-    private func ask(_ request: PeerRequest, _ node: NodeID) async -> PeerResponse? {
+    /// - Returns: nil where the node did not answer in time.
+    func ask(_ request: PeerRequest, _ node: NodeID) async -> PeerResponse? {
         guard node != self.map.node else { return await self.performHere(request) }
         do throws(PeerFailure) {
             return try await self.peers.request(request, of: node, timeout: PeerService.gatherTime)

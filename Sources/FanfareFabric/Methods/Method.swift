@@ -25,6 +25,8 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case replayDeadLetters = "replay_dead_letters"
     case discardDeadLetters = "discard_dead_letters"
     case cluster
+    case clusterSlots = "cluster_slots"
+    case drain
 
     /// Whether clients call it by rpc.
     package var isForClients: Bool {

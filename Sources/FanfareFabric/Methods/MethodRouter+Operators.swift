@@ -1,3 +1,4 @@
+internal import FanfareCore
 internal import FanfareEngines
 package import FanfareModel
 package import FanfareProtocol
@@ -38,6 +39,38 @@ extension MethodRouter {
                     ]
                 }),
         ]
+    }
+
+    func clusterSlots(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let table = try await self.operations.slotTable()
+        var members: [JSON.Member] = [
+            .init("view", .integer(table.view?.number ?? 0)),
+            .init("generation", .string(table.view?.generation ?? "")),
+            .init(
+                "nodes",
+                .array(
+                    table.nodes.map { node in
+                        let slots = table.slots(of: node).map(\.index)
+                        return [
+                            "name": .string(node.rawValue), "count": .integer(slots.count),
+                            "slots": .array(slots.map { .integer($0) }),
+                        ]
+                    })),
+        ]
+        if parameters.raw("channel") != nil {
+            let channel = try parameters.channel()
+            let owner = table.owner(of: channel).map { JSON.string($0.rawValue) } ?? .null
+            members.append(
+                .init(
+                    "channel",
+                    ["channel": .string(channel.name), "slot": .integer(channel.slot.index), "node": owner]))
+        }
+        return .object(members)
+    }
+
+    func drain(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        try await self.operations.drain(NodeID(parameters.string("node", upTo: 255)))
+        return [:]
     }
 
     // MARK: Dead letters

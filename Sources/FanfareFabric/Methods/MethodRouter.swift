@@ -61,6 +61,8 @@ package struct MethodRouter: Sendable {
         case .replayDeadLetters: try await self.replayDeadLetters(parameters)
         case .discardDeadLetters: try await self.discardDeadLetters(parameters)
         case .cluster: try await self.cluster()
+        case .clusterSlots: try await self.clusterSlots(parameters)
+        case .drain: try await self.drain(parameters)
         // A batch in a batch could grow without bound.
         case .batch: throw .badRequest("a batch holds no batch")
         }

@@ -1,4 +1,4 @@
-import FanfareCore
+package import FanfareCore
 import FanfareEngines
 package import FanfareModel
 import FanfareProtocol
@@ -144,6 +144,22 @@ extension Node: SessionBackend {
     package func clusterStatus() async throws(FanfareError) -> ClusterStatus {
         guard let view = self.map.view else { throw .brokerUnavailable }
         return ClusterStatus(view: view.number, nodes: try await self.nodes())
+    }
+
+    package func slotTable() async throws(FanfareError) -> SlotTable {
+        guard let view = self.map.view else { throw .brokerUnavailable }
+        return SlotTable(view: view)
+    }
+
+    package func drain(_ node: NodeID) async throws(FanfareError) {
+        guard let view = self.map.view else { throw .brokerUnavailable }
+        guard view.member(node) != nil else { throw .badRequest("no node has this name") }
+        switch await self.service.ask(.drain, node) {
+        case .done: return
+        case .refused(.refused(let error)): throw error
+        case nil: throw .notAvailable("the node does not answer")
+        default: throw .internal
+        }
     }
 
     // MARK: Methods of clients

@@ -137,6 +137,12 @@ package final class Node: Sendable {
         self.sweepLater()
     }
 
+    /// What an operator's `drain` does: the process then drains and ends as it does on a signal.
+    package func whenToldToLeave(_ leave: @escaping @Sendable () -> Void) {
+        let service = self.service
+        self.loops[0].execute { service.onThisLoop { $0.whenToldToLeave(leave) } }
+    }
+
     private func sweepLater() {
         self.loops[0].schedule(after: .seconds(60)) {
             self.slots.sweep()

@@ -1,3 +1,4 @@
+package import FanfareCore
 package import FanfareEngines
 package import FanfareModel
 
@@ -37,6 +38,11 @@ package protocol NodeOperations: Sendable {
 
     func nodes() async throws(FanfareError) -> [NodeInfo]
     func clusterStatus() async throws(FanfareError) -> ClusterStatus
+    /// Who owns which slot, as this node knows it.
+    func slotTable() async throws(FanfareError) -> SlotTable
+    /// Makes the node leave in peace and end; returns when it has begun.
+    /// - Throws: 107 where there is no such node, 108 where it does not answer.
+    func drain(_ node: NodeID) async throws(FanfareError)
 
     // MARK: Durable: 1004 without a database
 

@@ -12,7 +12,11 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     configuration.log.bootstrap()
     var logger = Logger(label: "fanfare")
     logger[metadataKey: "node"] = "\(configuration.nodeName)"
-    for warning in configuration.warnings { logger.warning("\(warning)") }
+    // Serving in the clear what was meant to be encrypted would be worse than not to start.
+    guard configuration.tls == nil else {
+        throw CommandError("tls_certificate: this version speaks plain HTTP alone; end TLS at a proxy in front of it")
+    }
+    for warning in configuration.warnings + configuration.unserved { logger.warning("\(warning)") }
 
     let registry = PrometheusRegistry()
     MetricsSystem.bootstrap(registry)
@@ -24,6 +28,7 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     let group = ServiceGroup(
         configuration: .init(
             services: [.init(service: runtime, successTerminationBehavior: .gracefullyShutdownGroup)], logger: logger))
+    runtime.whenToldToLeave { Task { await group.triggerGracefulShutdown() } }
     // The first signal drains; a second one ends the process at once.
     let signals = Signals { count in
         guard count == 1 else { _exit(1) }
@@ -31,6 +36,17 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     }
     defer { signals.ignore() }
     try await group.run()
+}
+
+extension ServeConfiguration {
+    /// What is set and has no effect yet.
+    fileprivate var unserved: [String] {
+        var names: [String] = []
+        if self.hasAccounts { names.append("accounts") }
+        if self.eventSubSecret != nil { names.append("eventsub_secret") }
+        if self.otlpEndpoint != nil { names.append("otlp_endpoint") }
+        return names.map { "\($0): not served by this version" }
+    }
 }
 
 /// SIGTERM and SIGINT, counted.

@@ -119,6 +119,9 @@ final class NodeRuntime: Service {
             metadata: ["address": "\(self.configuration.host):\(port)", "version": "\(Version.current)"])
     }
 
+    /// What an operator's `drain` of this node does.
+    func whenToldToLeave(_ leave: @escaping @Sendable () -> Void) { self.node.whenToldToLeave(leave) }
+
     /// Serves until it is told to end, then drains.
     func run() async throws {
         async let serving: Void = self.door.run()
