@@ -12,11 +12,7 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     configuration.log.bootstrap()
     var logger = Logger(label: "fanfare")
     logger[metadataKey: "node"] = "\(configuration.nodeName)"
-    // Serving in the clear what was meant to be encrypted would be worse than not to start.
-    guard configuration.tls == nil else {
-        throw CommandError("tls_certificate: this version speaks plain HTTP alone; end TLS at a proxy in front of it")
-    }
-    for warning in configuration.warnings + configuration.unserved { logger.warning("\(warning)") }
+    for warning in configuration.warnings { logger.warning("\(warning)") }
 
     let registry = PrometheusRegistry()
     MetricsSystem.bootstrap(registry)
@@ -36,17 +32,6 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     }
     defer { signals.ignore() }
     try await group.run()
-}
-
-extension ServeConfiguration {
-    /// What is set and has no effect yet.
-    fileprivate var unserved: [String] {
-        var names: [String] = []
-        if self.hasAccounts { names.append("accounts") }
-        if self.eventSubSecret != nil { names.append("eventsub_secret") }
-        if self.otlpEndpoint != nil { names.append("otlp_endpoint") }
-        return names.map { "\($0): not served by this version" }
-    }
 }
 
 /// SIGTERM and SIGINT, counted.
