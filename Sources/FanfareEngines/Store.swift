@@ -34,6 +34,8 @@ package protocol Store: Sendable {
     func inbox(of user: UserID, after sequence: UInt64, limit: Int) async throws(FanfareError) -> InboxTail
     /// The user's present position alone.
     func inboxPosition(of user: UserID) async throws(FanfareError) -> UInt64
+    /// The present positions of those users who have one: for finding who missed something. 1000 users at the most.
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
     func markRead(user: UserID, _ which: MarkRead) async throws(FanfareError) -> MarkReadResult
 
     // MARK: Direct messages (the durable log of `dm:` channels)

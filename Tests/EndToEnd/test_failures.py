@@ -195,8 +195,9 @@ async def test_postgres_dies_and_comes_back(cluster, open_raw, unique):
     await receiver.until(lambda: len(receiver.publications(room)) == 20, what="rooms go on")
 
     def shown():
-        _, body = cluster.ready(0)
-        return any(word in str(body).lower() for word in ("open", "unavailable", "unreachable", "down", "degraded"))
+        status, body = cluster.ready(0)
+        part = body["parts"]["database"]
+        return status == 503 and part["state"] == "failed" and part["problem"]
 
     await eventually(shown, 10, "readiness shows it")
 

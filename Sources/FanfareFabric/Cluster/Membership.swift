@@ -13,6 +13,7 @@ package actor Membership {
     private let lease: Duration
     private let logger: Logger
     private let viewChanged: @Sendable (View) -> Void
+    private let joined: @Sendable () -> Void
 
     private var me: Member
     private var isStopped = false
@@ -23,10 +24,14 @@ package actor Membership {
     private var waiters: [CheckedContinuation<Void, Never>] = []
     private var lastProblem: EngineError?
 
-    /// - Parameter viewChanged: called on `loop` with each new view.
+    /// - Parameters:
+    ///   - viewChanged: called on `loop` with each new view.
+    ///   - joined: called on `loop` where the lease had ended, or was never there: the others may have counted this node
+    ///     out until now.
     package init(
         loop: any Loop, broker: any Broker, map: ClusterMap, member: Member, lease: Duration,
-        surroundings: Surroundings, logger: Logger, viewChanged: @escaping @Sendable (View) -> Void
+        surroundings: Surroundings, logger: Logger, viewChanged: @escaping @Sendable (View) -> Void,
+        joined: @escaping @Sendable () -> Void = {}
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -37,6 +42,7 @@ package actor Membership {
         self.surroundings = surroundings
         self.logger = logger
         self.viewChanged = viewChanged
+        self.joined = joined
     }
 
     package func start() { self.beatSoon() }
@@ -99,6 +105,7 @@ package actor Membership {
                 self.me, lease: self.lease, newGeneration: self.surroundings.letters())
             if self.lastProblem != nil { self.logger.notice("membership renewed again") }
             self.lastProblem = nil
+            let hadLeft = !self.map.holdsLease(at: self.loop.now)
             if self.map.renewed(view, leaseEnds: began + self.lease) {
                 self.logger.info(
                     "new view",
@@ -108,6 +115,7 @@ package actor Membership {
                     ])
                 self.viewChanged(view)
             }
+            if hadLeft { self.joined() }
         } catch {
             if self.lastProblem == nil { self.logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
             self.lastProblem = error

@@ -114,7 +114,7 @@ package final class Peers: Sendable {
 
     func answer(_ response: PeerResponse, id: UInt64, to node: NodeID, incarnation: String) {
         guard id != 0 else { return }
-        self.outbox.post(PeerMessage.response(id: id, to: incarnation, response).encoded(), to: node)
+        self.outbox.post(PeerMessage.response(id: id, to: incarnation, response).encoded(), to: node, attempts: 10)
     }
 
     func received(_ response: PeerResponse, id: UInt64, incarnation: String) {
@@ -154,6 +154,11 @@ actor PeerOutbox {
     private let loop: any Loop
     private let broker: any Broker
     private let logger: Logger
+    /// Messages that wait for another attempt.
+    private var retries = 0
+
+    private static let retryLimit = 10_000
+    private static let pause: Duration = .milliseconds(100)
 
     init(loop: any Loop, broker: any Broker, logger: Logger) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
@@ -162,23 +167,36 @@ actor PeerOutbox {
         self.logger = logger
     }
 
-    /// - Parameter node: nil for all.
-    nonisolated func post(_ message: Bytes, to node: NodeID?) {
-        self.loop.execute { self.onThisLoop { $0.begin(message, to: node) } }
+    /// - Parameters:
+    ///   - node: nil for all.
+    ///   - attempts: above 1 for what may arrive twice and in another order: answers, for which somebody waits while this
+    ///     node's link is cut and comes back.
+    nonisolated func post(_ message: Bytes, to node: NodeID?, attempts: Int = 1) {
+        self.loop.execute { self.onThisLoop { $0.begin(message, to: node, attempts) } }
     }
 
-    private func begin(_ message: Bytes, to node: NodeID?) {
+    private func begin(_ message: Bytes, to node: NodeID?, _ attempts: Int) {
         self.loop.task {
-            do throws(EngineError) {
-                if let node {
-                    _ = try await self.broker.send(message, to: node)
-                } else {
-                    try await self.broker.sendToAll(message)
-                }
-            } catch {
-                self.logger.debug(
-                    "a message was lost", metadata: ["peer": "\(node?.rawValue ?? "all")", "error": "\(error)"])
+            var attempt = 1
+            while await !self.isSent(message, to: node), attempt < attempts, self.retries < PeerOutbox.retryLimit {
+                attempt += 1
+                self.retries += 1
+                await self.loop.sleep(for: PeerOutbox.pause)
+                self.retries -= 1
             }
+        }
+    }
+
+    /// - Returns: false where nobody may have heard it and it makes sense to try again.
+    private func isSent(_ message: Bytes, to node: NodeID?) async -> Bool {
+        do throws(EngineError) {
+            if let node { return try await self.broker.send(message, to: node) }
+            try await self.broker.sendToAll(message)
+            return true
+        } catch {
+            self.logger.debug(
+                "a message may be lost", metadata: ["peer": "\(node?.rawValue ?? "all")", "error": "\(error)"])
+            return error.code != .unavailable && error.code != .unknownOutcome
         }
     }
 }

@@ -7,6 +7,8 @@ import Logging
 /// Where the log of a channel is read, whoever keeps it.
 package protocol ChannelLog: Sendable {
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory
+    /// Where the users' inboxes stand; those without an entry are left out.
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
 }
 
 /// The delivery side of one loop: the edges of all rooms with subscribers on it, and the sessions of each user there.
@@ -22,7 +24,9 @@ package actor EdgeHub {
         /// How often the position of a quiet edge is compared with the log's.
         package var checkInterval: Duration = .seconds(30)
         /// Comparisons under way at once.
-        package var checksAtOnce = 32
+        var checksAtOnce = 32
+        /// Inboxes compared with their sessions in one query.
+        package var inboxBatch = 500
 
         package init() {}
     }
@@ -31,18 +35,19 @@ package actor EdgeHub {
     nonisolated let loop: any Loop
     nonisolated let index: Int
     private let subscriptions: RoomSubscriptions
-    private let log: any ChannelLog
-    private let limits: Limits
-    private let backoff: Backoff
-    private let random: @Sendable () -> UInt64
+    let log: any ChannelLog
+    let limits: Limits
+    let backoff: Backoff
+    let random: @Sendable () -> UInt64
     private let logger: Logger
-    private let metrics: FabricMetrics
+    let metrics: FabricMetrics
 
     private var edges: [String: RoomEdge] = [:]
     private var users: [UserID: [Session]] = [:]
     private var sessions: [ClientID: Session] = [:]
     private var checksUnderWay = 0
-    private var isStopped = false
+    private(set) var isStopped = false
+    var inboxes = InboxRepairs()
 
     init(
         loop: any Loop, index: Int, subscriptions: RoomSubscriptions, log: any ChannelLog, limits: Limits,
@@ -60,7 +65,11 @@ package actor EdgeHub {
         self.metrics = metrics
     }
 
-    func start() { self.scheduleCheck() }
+    func start() {
+        self.scheduleCheck()
+        self.scheduleInboxCheck()
+    }
+
     func stop() { self.isStopped = true }
 
     // MARK: Sessions
@@ -378,7 +387,7 @@ package actor EdgeHub {
     /// The broker's link was away: whatever was published meanwhile is missing.
     func linkRestored() {
         for edge in self.edges.values.sorted(by: { $0.channel.name < $1.channel.name }) { self.repair(edge) }
-        for session in self.allSessions { session.onThisLoop { $0.repairUserChannel() } }
+        self.repairInboxes()
     }
 
     /// The last publication of a quiet room may be lost without a gap to show for it: positions are compared now and then.

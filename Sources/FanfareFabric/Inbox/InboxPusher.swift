@@ -4,8 +4,8 @@ import FanfareModel
 import Logging
 
 /// Brings committed inbox rows to the sessions of those users who are online, on whatever nodes. At least once: sessions
-/// drop what they were given before, by sequence; a node that does not answer recovers its users when they reconnect, or
-/// when its link is back.
+/// drop what they were given before, by sequence. A node that does not answer is given up, which is no loss: nodes compare
+/// their sessions with the inbox when their link is back, when they had been counted out, and every half minute.
 package actor InboxPusher {
     package nonisolated let unownedExecutor: UnownedSerialExecutor
     private let loop: any Loop
@@ -20,6 +20,7 @@ package actor InboxPusher {
     /// How often a node is asked before it is left to the recovery.
     private static let attempts = 4
     private static let answerTime: Duration = .seconds(2)
+    private static let pause: Duration = .milliseconds(100)
 
     init(
         loop: any Loop, map: ClusterMap, peers: Peers, hubs: [EdgeHub], random: @escaping @Sendable () -> UInt64,
@@ -51,7 +52,8 @@ package actor InboxPusher {
 
     private func push(_ push: InboxPush, to users: [UserID], on node: NodeID) async -> Int {
         guard node != self.map.node else { return await self.deliverHere(push, to: users) }
-        for attempt in 0..<InboxPusher.attempts {
+        var attempt = 0
+        while attempt < InboxPusher.attempts {
             if attempt > 0 {
                 await self.loop.sleep(for: self.backoff.delay(attempt: attempt, random: self.random()))
                 guard self.map.view?.member(node) != nil else { return 0 }
@@ -62,7 +64,12 @@ package actor InboxPusher {
                 if case .count(let delivered) = response { return delivered }
                 return 0
             } catch {
-                continue
+                // This node's own link is away for a moment: that is no attempt, as long as the others count on this node.
+                if error == .unavailable || error == .overloaded, self.map.holdsLease(at: self.loop.now) {
+                    await self.loop.sleep(for: InboxPusher.pause)
+                } else {
+                    attempt += 1
+                }
             }
         }
         self.metrics.inboxPushesLost.increment()

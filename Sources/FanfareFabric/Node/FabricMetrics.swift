@@ -37,6 +37,7 @@ package struct FabricMetrics: Sendable {
     let refusedCommands = Count(label: "fanfare_commands_refused_total")
     let authenticationFailures = Count(label: "fanfare_auth_failures_total")
     let inboxPushes = Count(label: "fanfare_inbox_pushes_total")
+    let inboxRepairs = Count(label: "fanfare_inbox_repairs_total")
     let inboxPushesLost = Count(label: "fanfare_inbox_pushes_undelivered_total")
     let fanoutRows = Count(label: "fanfare_fanout_rows_total")
     let fanoutFailures = Count(label: "fanfare_fanout_failures_total")

@@ -73,6 +73,11 @@ extension Node {
     package func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail {
         // Without a database the channel carries what is pushed now, and nothing was missed.
         guard let store = self.store else { return InboxTail(entries: [], top: sequence ?? 0, isTruncated: false) }
+        // Who is named by a token is known from then on.
+        if !self.knownUsers.contains(user) {
+            try await store.ensureUsers([user])
+            self.knownUsers.insert(user)
+        }
         if let sequence {
             return try await store.inbox(
                 of: user, after: sequence, limit: self.configuration.session.inboxRecovery)

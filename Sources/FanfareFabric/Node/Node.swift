@@ -26,6 +26,7 @@ package final class Node: Sendable {
     let logger: Logger
     let metrics: FabricMetrics
     let loops: [any Loop]
+    let knownUsers = KnownUsers()
     private let startedAt: MonotonicInstant
     private let isDraining = Mutex(false)
     private let tokens: any TokenVerifier
@@ -66,8 +67,7 @@ package final class Node: Sendable {
             weight: configuration.weight)
         let membership = Membership(
             loop: main, broker: broker, map: map, member: member, lease: configuration.lease,
-            surroundings: surroundings, logger: log
-        ) { views.changed($0) }
+            surroundings: surroundings, logger: log, viewChanged: { views.changed($0) }, joined: { views.joined() })
         self.membership = membership
         let peers = Peers(
             node: configuration.name, incarnation: map.incarnation, broker: broker, loop: main, logger: log)
@@ -117,6 +117,14 @@ package final class Node: Sendable {
             metrics.viewNumber.record(Double(view.number.number))
             metrics.members.record(Double(view.members.count))
             metrics.slotsOwned.record(Double(map.ownedSlots().count))
+        }
+        let hubs = self.hubs
+        views.listenToJoins {
+            for hub in hubs { hub.loop.execute { hub.onThisLoop { $0.repairInboxes() } } }
+            // Others may push by a view without this node until they have learnt the new one.
+            main.schedule(after: configuration.lease) {
+                for hub in hubs { hub.loop.execute { hub.onThisLoop { $0.checkInboxes() } } }
+            }
         }
     }
 
@@ -198,12 +206,25 @@ private final class ViewListeners: Sendable {
     func changed(_ view: View) {
         for listener in self.listeners.withLock({ $0 }) { listener(view) }
     }
+
+    private let joinListeners = Mutex<[@Sendable () -> Void]>([])
+    func listenToJoins(_ listener: @escaping @Sendable () -> Void) {
+        self.joinListeners.withLock { $0.append(listener) }
+    }
+    func joined() {
+        for listener in self.joinListeners.withLock({ $0 }) { listener() }
+    }
 }
 
 /// Rooms are read at their owner, direct messages in the store.
 struct ChannelLogs: ChannelLog {
     let router: RoomRouter
     let store: (any Store)?
+
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64] {
+        guard let store = self.store else { return [:] }
+        return try await store.inboxPositions(of: users)
+    }
 
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory {
         guard case .direct = channel.kind else { return try await self.router.history(filter, room: channel) }

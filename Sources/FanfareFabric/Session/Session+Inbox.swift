@@ -48,9 +48,9 @@ extension Session {
             }
             self.inboxSequence = max(tail.top, self.inboxSequence ?? 0)
         } catch {
-            // The position that the client has stays good for its next attempt.
+            // The position that the client has stays good for its next attempt; without one it is not known.
             result.offset = since ?? 0
-            self.inboxSequence = max(since ?? 0, self.inboxSequence ?? 0)
+            if let since { self.inboxSequence = max(since, self.inboxSequence ?? 0) }
         }
         return result
     }
@@ -68,14 +68,18 @@ extension Session {
             if self.inboxHeld.count < 1000 { self.inboxHeld.append(push) }
             return true
         }
+        self.give(push)
+        return true
+    }
+
+    private func give(_ push: InboxPush) {
         if push.sequence > 0 {
-            guard push.sequence > self.inboxSequence ?? 0 else { return true }
+            guard push.sequence > self.inboxSequence ?? 0 else { return }
             self.inboxSequence = push.sequence
         }
         self.services.metrics.inboxPushes.increment()
         self.push(
             .publication(Publication(offset: push.sequence, data: push.payload)), channel: Channel.user(self.user).name)
-        return true
     }
 
     func deliverHeldInbox() {
@@ -84,22 +88,45 @@ extension Session {
         for push in held { _ = self.deliver(push) }
     }
 
-    /// Pushes may have been lost: what the inbox has beyond the last one given is given now.
-    func repairUserChannel() {
-        guard case .connected = self.phase, !self.user.isAnonymous, !self.isRepairingInbox,
-            let since = self.inboxSequence
-        else { return }
-        self.isRepairingInbox = true
-        self.loop.task {
-            let tail = try? await self.services.backend.inbox(of: self.user, after: since)
-            self.isRepairingInbox = false
-            guard case .connected = self.phase else { return }
-            if let tail, tail.isTruncated {
-                // Too much for a push: the client recovers, and is told how.
-                return self.close(.insufficientState)
-            }
-            for entry in tail?.entries ?? [] { _ = self.deliver(InboxPush(entry)) }
-            self.deliverHeldInbox()
+    // MARK: Repair
+
+    var hasInbox: Bool {
+        guard case .connected = self.phase else { return false }
+        return !self.user.isAnonymous
+    }
+
+    /// Pushes may have been lost: those that come wait until `trustInbox`.
+    func doubtInbox() {
+        if self.hasInbox { self.isRepairingInbox = true }
+    }
+
+    var doubtsInbox: Bool { self.hasInbox && self.isRepairingInbox }
+
+    func trustInbox() {
+        guard self.isRepairingInbox else { return }
+        self.isRepairingInbox = false
+        self.deliverHeldInbox()
+    }
+
+    /// Whether the inbox has more than was given.
+    func isBehind(_ positions: [UserID: UInt64]) -> Bool {
+        guard self.hasInbox, let top = positions[self.user] else { return false }
+        return self.inboxSequence.map { $0 < top } ?? true
+    }
+
+    /// Gives what the inbox has beyond the last one given.
+    /// - Throws: where the store gives no answer now.
+    func catchUp(with positions: [UserID: UInt64]) async throws(FanfareError) {
+        guard self.isBehind(positions), let top = positions[self.user] else { return }
+        guard let since = self.inboxSequence else {
+            // The store was away when the client connected: it hears of what comes from now on.
+            self.inboxSequence = top
+            return
         }
+        let tail = try await self.services.backend.inbox(of: self.user, after: since)
+        guard case .connected = self.phase else { return }
+        // Too much for pushes: the client recovers, and is told how.
+        if tail.isTruncated { return self.close(.insufficientState) }
+        for entry in tail.entries { self.give(InboxPush(entry)) }
     }
 }

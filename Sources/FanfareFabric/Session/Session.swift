@@ -55,7 +55,7 @@ package actor Session: SessionHandler {
     var underWay: Set<UInt32> = []
     var runningClass = CommandClass.alone
 
-    /// The user channel: the highest sequence given, or nil while the position is being read.
+    /// The user channel: the highest sequence given, or nil while it is not known.
     var inboxSequence: UInt64?
     var inboxHeld: [InboxPush] = []
     var isRepairingInbox = false

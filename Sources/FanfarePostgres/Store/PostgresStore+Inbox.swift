@@ -63,6 +63,23 @@ extension PostgresStore {
         }
     }
 
+    package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64] {
+        guard !users.isEmpty else { return [:] }
+        return try await self.read("inbox_positions") { session in
+            let rows = try session.query(
+                """
+                SELECT u.name, top.sequence
+                FROM users u CROSS JOIN LATERAL (SELECT max(sequence) AS sequence FROM inbox WHERE user_id = u.id) top
+                WHERE u.name = ANY($1) AND top.sequence IS NOT NULL
+                """, [.users(Array(users.prefix(1000)))])
+            var positions: [UserID: UInt64] = [:]
+            for row in rows.indices {
+                positions[UserID(unchecked: try rows.string(row, 0))] = try rows.uint64(row, 1)
+            }
+            return positions
+        }
+    }
+
     package func markRead(user: UserID, _ which: MarkRead) async throws(FanfareError) -> MarkReadResult {
         try await self.request("mark_read") { session in
             let ids = try session.userIDs([user])

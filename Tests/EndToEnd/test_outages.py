@@ -1,0 +1,296 @@
+"""Outages beyond a plain crash: data that is gone, links that are cut, engines that come late, and the durable lane in them."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+from harness.api import ApiError
+from harness.cluster import LoneNode, alive, free_ports
+from harness.waiting import eventually
+from test_durable import completed, follow_all, pushed
+from test_failures import Publisher, check_stream
+
+TEMPORARY = (100, 108, 111, 1005)
+
+
+def redis(cluster, *words):
+    port = cluster.env["REDIS_URL"].rpartition(":")[2].split("/")[0]
+    done = subprocess.run(["redis-cli", "-p", port, *words], capture_output=True, text=True, timeout=10)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def until_ready(cluster, within=15):
+    begun = time.monotonic()
+
+    def ready():
+        return all(cluster.ready(node)[0] == 200 for node in range(3))
+
+    await eventually(ready, within, "all nodes are ready")
+    return time.monotonic() - begun
+
+
+def check_told(follower, publisher):
+    """Every acknowledged publication was delivered once, in order; unless the follower was told that it missed some."""
+    told = [each for each in follower.subscribed[1:] if not each.recovered]
+    numbers = [publication.data for publication in follower.publications]
+    assert len(set(numbers)) == len(numbers), "nothing is delivered twice"
+    missing = {number for _, number in publisher.acknowledged} - set(numbers)
+    assert not missing or told, f"{len(missing)} publications are missing and nobody was told"
+    return missing
+
+
+@pytest.mark.parametrize("how", ["flushed", "emptied"])
+async def test_redis_loses_everything(cluster, open_sdk, open_raw, unique, how):
+    """Under traffic, with the server staying or coming back empty."""
+    room, user, streamer = f"room:{unique}", f"u{unique}", f"s{unique}"
+    apis = [cluster.api(node) for node in range(3)]
+    await apis[0]("follow", user=user, streamer=streamer)
+    clients = [await open_sdk(node) for node in range(3)]
+    followers = [await client.subscribe(room) for client in clients]
+    online = [await open_raw(node, user=user) for node in range(3)]
+    publisher = Publisher(apis, room)
+    await publisher.reached(60)
+    if how == "flushed":
+        redis(cluster, "FLUSHALL")
+    else:
+        cluster.crash("redis")
+        for folder, _, files in os.walk(cluster.state / "redis"):
+            for name in files:
+                os.remove(os.path.join(folder, name))
+        started = await apis[1]("start_stream", streamer=streamer, title="While away")
+        await asyncio.to_thread(cluster.up)
+    await publisher.reached(60)
+    took = await until_ready(cluster)
+    if how == "flushed":
+        started = await apis[1]("start_stream", streamer=streamer, title="After the loss")
+    await publisher.stop()
+    last = publisher.acknowledged[-1][1]
+    for follower in followers:
+        await eventually(lambda: follower.publications and follower.publications[-1].data == last, 15, "the last one arrives")
+        missing = check_told(follower, publisher)
+        print(how, "missing:", len(missing), "resubscribed:", len(follower.subscribed) - 1, "pause", publisher.longest_pause)
+    print("ready after", took)
+    for client in online:
+        await client.until(lambda: pushed(client, user), within=15, what="the push")
+        assert len(pushed(client, user)) == 1 and client.closed is None
+        assert pushed(client, user)[0]["data"]["event_id"] == started["event_id"]
+    for api in apis:
+        await api.close()
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "normal"])
+async def test_links_are_cut(cluster, open_sdk, open_raw, unique, kind):
+    """The server drops connections again and again while a stream goes live and a room talks."""
+    room, streamer = f"room:{unique}", f"s{unique}"
+    users = [f"f{unique}-{number}" for number in range(60)]
+    apis = [cluster.api(node) for node in range(3)]
+    await follow_all(apis[0], users, streamer)
+    clients = [await open_sdk(node) for node in range(3)]
+    followers = [await client.subscribe(room) for client in clients]
+    online = [await open_raw(number % 3, user=users[number]) for number in range(60)]
+    publisher = Publisher(apis, room)
+    await publisher.reached(30)
+    events = []
+    for number in range(5):
+        redis(cluster, "CLIENT", "KILL", "TYPE", kind)
+        notified = await apis[number % 3]("notify", followers_of=streamer, type="custom.n", data=number)
+        events.append(notified["event_id"])
+        await publisher.reached(10)
+    await publisher.stop()
+    for follower in followers:
+        await eventually(
+            lambda: follower.publications[-1].offset >= publisher.acknowledged[-1][0], 15, "everything arrived")
+        check_stream(follower, publisher)
+    for event in events:
+        assert (await completed(apis[0], event))["recipients"] == 60
+    for number, client in enumerate(online):
+        await client.until(lambda: len(pushed(client, users[number], "custom.n")) >= 5, 15, f"the pushes to {number}")
+        assert sorted(each["data"]["event_id"] for each in pushed(client, users[number], "custom.n")) == sorted(events)
+        offsets = [each["offset"] for each in pushed(client, users[number], "custom.n")]
+        assert offsets == sorted(offsets)
+    print("longest pause", publisher.longest_pause)
+    for api in apis:
+        await api.close()
+
+
+async def test_going_live_without_redis(cluster, open_raw, unique):
+    """PostgreSQL alone decides: the inbox is written, and those online hear of it when Redis is back."""
+    users, streamer = [f"f{unique}-{number}" for number in range(30)], f"s{unique}"
+    api = cluster.api(0)
+    await follow_all(api, users, streamer)
+    online = [await open_raw(number % 3, user=user) for number, user in enumerate(users)]
+    cluster.crash("redis")
+    begun = time.monotonic()
+    started = await api("start_stream", streamer=streamer, title="x")
+    assert time.monotonic() - begun < 5, "going live does not wait for Redis"
+    status = await completed(api, started["event_id"], 60)
+    assert status["recipients"] == 30
+    print("complete without Redis after", time.monotonic() - begun)
+    await asyncio.to_thread(cluster.up)
+    for number, client in enumerate(online):
+        await client.until(lambda: pushed(client, users[number]), 15, "the push")
+        assert len(pushed(client, users[number])) == 1 and client.closed is None
+    await api.close()
+
+
+async def test_redis_away_is_told_quickly(cluster, open_raw, unique):
+    api, sender = cluster.api(0), await open_raw(1, user="ann")
+    room = f"room:{unique}"
+    await api("publish", channel=room, data=0)
+    cluster.crash("redis")
+    slowest = 0.0
+    killed = time.monotonic()
+    shown = None
+    while time.monotonic() - killed < 6:
+        begun = time.monotonic()
+        with pytest.raises(ApiError) as error:
+            await api("publish", channel=room, data=1, idempotency_key="1")
+        assert error.value.code in (1005, 111) and error.value.body["error"].get("temporary", True)
+        reply = await sender.command("publish", channel=room, data=1)
+        assert reply["error"]["code"] in (1005, 111) and reply["error"]["temporary"] is True
+        slowest = max(slowest, time.monotonic() - begun)
+        status, body = cluster.ready(0)
+        if status == 503 and shown is None:
+            shown = time.monotonic() - killed
+            assert body["parts"]["broker"]["state"] == "failed" and body["parts"]["broker"]["problem"]
+    print("slowest refusal", slowest, "shown after", shown)
+    assert slowest < 1.5 and shown is not None and shown < 3
+    await asyncio.to_thread(cluster.up)
+    back = time.monotonic()
+
+    async def works():
+        try:
+            return await api("publish", channel=room, data=2)
+        except ApiError:
+            return None
+
+    await eventually(works, 10, "publishing works")
+    print("works after", time.monotonic() - back, "ready after", await until_ready(cluster))
+    assert [each["data"] for each in (await api("history", channel=room, limit=10))["publications"]] == [0, 2]
+    await api.close()
+
+
+async def test_postgres_is_killed_under_fan_out(cluster, open_raw, unique, tmp_path):
+    streamer, count = f"s{unique}", 20_000
+    file = tmp_path / "follows.csv"
+    file.write_text("".join(f"{streamer},f{unique}-{number}\n" for number in range(count)))
+    imported = cluster.command("import", "follows", file, timeout=120)
+    assert imported.returncode == 0, imported.stderr
+    apis = [cluster.api(node) for node in range(3)]
+    room = f"room:{unique}"
+    online = [await open_raw(number % 3, user=f"f{unique}-{number}") for number in range(30)]
+    for client in online[:3]:
+        await client.result("subscribe", channel=room)
+    events = []
+    publisher = Publisher(apis, room)
+    await publisher.reached(20)
+    for number in range(2):
+        events.append((await apis[number]("notify", followers_of=streamer, type="custom.n", data=number))["event_id"])
+        cluster.crash("postgres")
+        begun = time.monotonic()
+        assert await apis[2].error("follow", user=f"f{unique}-1", streamer="x") == 1004
+        assert time.monotonic() - begun < 3
+
+        def shown():
+            return all(cluster.ready(node)[1]["parts"]["database"]["state"] == "failed" for node in range(3))
+
+        await eventually(shown, 5, "readiness shows it")
+        await publisher.reached(100)
+        await asyncio.to_thread(cluster.up, "--timeout", 90)
+    await publisher.stop()
+    print("longest pause of the room", publisher.longest_pause)
+    assert publisher.longest_pause < 1
+    begun = time.monotonic()
+    for event in events:
+        status = await completed(apis[0], event, 60)
+        assert status["recipients"] == count and status["dead_letters"] == 0, status
+    print("fan-outs complete after", time.monotonic() - begun)
+    for number, client in enumerate(online):
+        user = f"f{unique}-{number}"
+        await client.until(lambda: len(pushed(client, user, "custom.n")) >= 2, 15, "the pushes")
+        assert [each["data"]["event_id"] for each in pushed(client, user, "custom.n")] == events
+        assert client.closed is None
+    for number in range(0, count, 1999):
+        page = await apis[1]("notifications", user=f"f{unique}-{number}", limit=10)
+        assert page["unread"] == 2 and [each["event_id"] for each in page["notifications"]] == events[::-1]
+    for api in apis:
+        await api.close()
+
+
+async def test_a_paused_node_hears_what_it_missed(cluster, open_raw, unique):
+    """Six seconds of silence: its shards go to others, and its sessions get their notifications afterwards."""
+    streamer, users = f"s{unique}", [f"f{unique}-{number}" for number in range(60)]
+    apis = [cluster.api(node) for node in range(3)]
+    await follow_all(apis[0], users, streamer)
+    online = [await open_raw(number % 3, user=user) for number, user in enumerate(users)]
+    cluster.signal("node-1", signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        started = await apis[0]("start_stream", streamer=streamer, title="x")
+        status = await completed(apis[2], started["event_id"], 30)
+        print("complete after", time.monotonic() - begun)
+        assert status["recipients"] == 60
+        await asyncio.sleep(max(0, 6 - (time.monotonic() - begun)))
+    finally:
+        cluster.signal("node-1", signal.SIGCONT)
+    woken = time.monotonic()
+    for number, client in enumerate(online):
+        await client.until(lambda: pushed(client, users[number]), 10, f"the push to {number}")
+        assert len(pushed(client, users[number])) == 1
+    print("all pushed after", time.monotonic() - woken)
+
+    async def back():
+        nodes = (await apis[0]("cluster"))["nodes"]
+        return len([node for node in nodes if node["slots"] > 0]) == 3
+
+    await eventually(back, 10, "it is a member again")
+    for api in apis:
+        await api.close()
+
+
+async def test_a_token_is_enough_to_be_notified(cluster, api, open_raw, unique):
+    user = f"u{unique}"
+    assert await api.error("notify", users=[user], type="mention", data={}) == 1003
+    client = await open_raw(2, user=user)
+    event = (await api("notify", users=[user], type="mention", data={}))["event_id"]
+    await client.publication(f"user:{user}", lambda each: each["data"]["event_id"] == event)
+
+
+async def test_two_hundred_sessions_are_sent_away(cluster, open_sdk, unique):
+    room = f"room:{unique}"
+    apis = [cluster.api(node) for node in (0, 1)]
+    clients = [await open_sdk(2) for _ in range(200)]
+    followers = [await client.subscribe(room) for client in clients]
+    publisher = Publisher(apis, room)
+    await publisher.reached(30)
+    pid = cluster.pid("node-2")
+    for number, client in enumerate(clients):
+        client.client._address = cluster.websocket(number % 2)
+    begun = time.monotonic()
+    cluster.signal("node-2", signal.SIGTERM)
+
+    def draining():
+        status, body = cluster.ready(2)
+        return status == 503 and body["parts"]["node"]["state"] == "draining"
+
+    await eventually(draining, 2, "readiness shows it")
+    await eventually(lambda: not alive(pid), 10, "the node has ended")
+    print("ended after", time.monotonic() - begun)
+    await publisher.reached(30)
+    await publisher.stop()
+    for client in clients:
+        assert ("connecting", 3001) in client.events.states, client.events.states
+    for follower in followers:
+        await eventually(
+            lambda: follower.publications[-1].offset >= publisher.acknowledged[-1][0], 15, "everything arrived")
+        check_stream(follower, publisher)
+    assert "Fatal error" not in cluster.log("node-2")
+    print("longest pause", publisher.longest_pause)
+    for api in apis:
+        await api.close()
