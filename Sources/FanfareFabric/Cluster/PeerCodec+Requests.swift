@@ -116,10 +116,12 @@ extension SessionCommand {
         if let client = self.sessions.client { writer.field(17, client.rawValue) }
         for client in self.sessions.except { writer.field(18, client.rawValue) }
         switch self.action {
-        case .subscribe(let channel, let since):
+        case .subscribe(let channel, let since, let info, let data):
             writer.field(19, ActionKind.subscribe)
             writer.field(20, channel)
             if let since { writer.field(21, since) }
+            if !info.isEmpty { writer.field(25, info) }
+            if !data.isEmpty { writer.field(26, data) }
         case .unsubscribe(let channel):
             writer.field(19, ActionKind.unsubscribe)
             writer.field(20, channel)
@@ -142,7 +144,9 @@ extension SessionCommand {
         let action: SessionCommand.Action
         switch try fields.number(19) {
         case ActionKind.subscribe:
-            action = .subscribe(channel: try fields.string(20), recoverSince: try fields.optionalPosition(21))
+            action = .subscribe(
+                channel: try fields.string(20), recoverSince: try fields.optionalPosition(21),
+                info: fields.optional(25)?.data ?? [], data: fields.optional(26)?.data ?? [])
         case ActionKind.unsubscribe: action = .unsubscribe(channel: try fields.string(20))
         case ActionKind.disconnect:
             guard let code = UInt16(exactly: try fields.number(22)) else { throw .malformed }

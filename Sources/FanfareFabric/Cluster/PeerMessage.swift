@@ -22,7 +22,8 @@ package enum PeerRequest: Sendable, Hashable {
 /// Something that every node does to the sessions of a user.
 package struct SessionCommand: Sendable, Hashable {
     package enum Action: Sendable, Hashable {
-        case subscribe(channel: String, recoverSince: StreamPosition?)
+        /// `info` for presence and `data` for the client's push: raw JSON, empty where there is none.
+        case subscribe(channel: String, recoverSince: StreamPosition?, info: Bytes, data: Bytes)
         case unsubscribe(channel: String)
         case disconnect(Disconnect)
         case refresh(SessionRefresh)

@@ -178,9 +178,9 @@ extension EdgeHub {
             if command.sessions.except.contains(session.client) { continue }
             session.onThisLoop { session in
                 switch command.action {
-                case .subscribe(let name, let since):
+                case .subscribe(let name, let since, let info, let data):
                     guard let channel = try? Channel(name) else { return }
-                    session.subscribeByServer(to: channel, recovery: since)
+                    session.subscribeByServer(to: channel, recovery: since, info: info, data: data)
                 case .unsubscribe(let name): session.unsubscribeByServer(from: name)
                 case .disconnect(let disconnect): session.close(disconnect)
                 case .refresh(let refresh): session.refreshByServer(refresh)

@@ -116,7 +116,9 @@ extension Node: SessionBackend {
             .sessions(
                 SessionCommand(
                     sessions: order.sessions,
-                    action: .subscribe(channel: order.channel.name, recoverSince: order.recoverSince))))
+                    action: .subscribe(
+                        channel: order.channel.name, recoverSince: order.recoverSince, info: order.info,
+                        data: order.data))))
     }
 
     package func unsubscribe(_ sessions: SessionSelector, from channel: Channel) async throws(FanfareError) {

@@ -194,18 +194,18 @@ extension Session {
     // MARK: What the server API asks
 
     /// Adds a server-side subscription and tells the client.
-    func subscribeByServer(to channel: Channel, recovery: StreamPosition?) {
+    func subscribeByServer(to channel: Channel, recovery: StreamPosition?, info: Bytes, data: Bytes) {
         guard case .connected = self.phase, self.subscriptions[channel.name] == nil,
             self.subscriptions.count < self.services.limits.channels
         else { return }
         if case .user = channel.kind { return }
-        self.attach(channel, transport: self.transport, recovery: recovery, isServerSide: true, channelInfo: []) {
+        self.attach(channel, transport: self.transport, recovery: recovery, isServerSide: true, channelInfo: info) {
             result in
             self.onThisLoop { session in
                 guard case .success(let outcome) = result else { return }
-                session.push(
-                    .subscribe(SubscribePush(recoverable: true, position: outcome.position, positioned: true)),
-                    channel: channel.name)
+                let push = SubscribePush(
+                    recoverable: true, position: outcome.position, positioned: true, data: data)
+                session.push(.subscribe(push), channel: channel.name)
                 for publication in outcome.recovered ?? [] {
                     session.push(.publication(publication), channel: channel.name)
                 }

@@ -76,6 +76,7 @@ final class NodeRuntime: Service {
         let router = GatewayRouter(context: GatewayRequestContext.self)
         ServerAPI(methods: MethodRouter(operations: self.node), key: configuration.apiKey.flatMap { APIKey($0) })
             .addRoutes(to: router)
+        UpgradeRoute.add(to: router, path: "/connection/websocket")
         let readiness = ReadinessCheck(
             node: self.node, broker: self.broker, store: self.store, clock: { main.now })
         HealthRoutes(readiness: { await readiness.check() }, metrics: { registry.render() }).addRoutes(to: router)
