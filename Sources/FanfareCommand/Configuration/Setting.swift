@@ -30,11 +30,11 @@ package struct Setting: Sendable, Hashable {
         Setting("weight", default: "1", "Share of the slots relative to the other nodes, 1-100."),
         Setting("loops", default: "one per core", "Event loops that serve connections."),
         Setting("insecure_dev", default: "false", "Start without token keys: for development alone."),
-        Setting("accounts", default: "false", "Switch on the built-in accounts at /auth."),
+        Setting("accounts", default: "false", "Switch on the built-in accounts at /auth. Not served yet."),
         // Engines.
         Setting(
             "redis_url", environment: "REDIS_URL", default: "none: one node, in memory", secret: true,
-            "redis://[user:password@]host[:port][/database], rediss:// for TLS."),
+            "redis://[user:password@]host[:port][/database]; TLS is not offered."),
         Setting("redis_prefix", default: "ff", "First part of all Redis keys."),
         Setting(
             "database_url", environment: "DATABASE_URL", default: "none: no durable features", secret: true,
@@ -45,12 +45,15 @@ package struct Setting: Sendable, Hashable {
         Setting("token_secret", default: "none", secret: true, "Secret of HS256 tokens."),
         Setting("jwks", default: "none", "File or URL of a JSON Web Key Set: RS256, ES256, EdDSA."),
         Setting("api_key", default: "none: server API off", secret: true, "Key of the server API."),
-        Setting("eventsub_secret", default: "none: off", secret: true, "Secret of Twitch EventSub webhooks."),
+        Setting(
+            "eventsub_secret", default: "none: off", secret: true, "Secret of Twitch EventSub webhooks. Not served yet."
+        ),
         Setting(
             "allowed_origins", default: "same origin",
             "Origins of browsers that may connect, comma-separated; * for all."),
-        Setting("tls_certificate", default: "none: plain", "PEM file with the certificate chain."),
-        Setting("tls_key", default: "none", "PEM file with the private key."),
+        Setting(
+            "tls_certificate", default: "none: plain", "PEM file with the certificate chain. Not served yet: refused."),
+        Setting("tls_key", default: "none", "PEM file with the private key. Not served yet: refused."),
         // Logs and traces.
         Setting(
             "log_level", environment: "LOG_LEVEL", default: "info",
@@ -58,7 +61,7 @@ package struct Setting: Sendable, Hashable {
         Setting("log_format", environment: "LOG_FORMAT", default: "text on a terminal, else json", "text or json."),
         Setting(
             "otlp_endpoint", environment: "OTEL_EXPORTER_OTLP_ENDPOINT", default: "off",
-            "Base URL of an OTLP collector."),
+            "Base URL of an OTLP collector. Not served yet."),
         Setting("service_name", environment: "OTEL_SERVICE_NAME", default: "fanfare", "The service's name in traces."),
         // Connections.
         Setting("max_connections", default: "100000", "Client connections of this node."),
@@ -77,7 +80,7 @@ package struct Setting: Sendable, Hashable {
         Setting("history_ttl", default: "1h", "Time that publications are kept after the last one."),
         Setting("position_ttl", default: "30d", "Time that a room's offset is kept after the last publication."),
         Setting("idempotency_window", default: "5m", "Time that an idempotency key is remembered."),
-        Setting("idempotency_keys", default: "100000", "Idempotency keys that a node remembers."),
+        Setting("idempotency_keys", default: "100000", "Idempotency keys that a node remembers. No effect yet."),
         Setting("slot_queue", default: "20000", "Publications that wait in one slot."),
         Setting("slot_queue_bytes", default: "32MiB", "Their bytes."),
         Setting("room_requests", default: "50000", "Publications and reads of rooms under way from this node."),

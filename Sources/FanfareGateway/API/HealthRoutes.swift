@@ -11,13 +11,18 @@ package struct Readiness: Sendable, Hashable {
         package var state: String
         /// Why, for operators.
         package var problem: String?
+        /// The circuit breaker around it: `closed`, `open`, `half_open`; nil where there is none.
+        package var breaker: String?
         /// Without it the node must not get new clients.
         package var isReady: Bool
 
-        package init(name: String, state: String, problem: String? = nil, isReady: Bool) {
+        package init(
+            name: String, state: String, problem: String? = nil, breaker: String? = nil, isReady: Bool
+        ) {
             self.name = name
             self.state = state
             self.problem = problem
+            self.breaker = breaker
             self.isReady = isReady
         }
     }
@@ -30,6 +35,7 @@ package struct Readiness: Sendable, Hashable {
     var json: JSON {
         let parts = self.parts.map { part in
             var members: [JSON.Member] = [.init("state", .string(part.state))]
+            if let breaker = part.breaker { members.append(.init("breaker", .string(breaker))) }
             if let problem = part.problem { members.append(.init("problem", .string(problem))) }
             return JSON.Member(part.name, .object(members))
         }

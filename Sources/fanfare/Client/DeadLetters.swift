@@ -155,10 +155,15 @@ struct DeadLetters: AsyncParsableCommand {
                 let parameters: JSON =
                     self.all ? ["all": true] : ["ids": .array(self.ids.map { .string(String($0)) })]
                 let result = try await self.server.api().call(method, parameters)
+                let count = result[name]?.integerValue ?? 0
                 if self.json {
                     Output.line(result.serialize())
                 } else {
-                    Output.line("\(name): \(result[name]?.integerValue ?? 0)")
+                    Output.line("\(name): \(count)")
+                }
+                // An id that was mistyped must not pass for one that was settled.
+                if !self.all, count < Set(self.ids).count {
+                    throw CommandError("not all of these are dead letters that wait: see `fanfare deadletters list`")
                 }
             }
         }

@@ -200,7 +200,7 @@ struct ReadinessCheck: Sendable {
         var parts = [
             Readiness.Part(
                 name: "broker", state: broker.commands && broker.subscriptions ? "ok" : "failed",
-                problem: broker.problem, isReady: broker.commands && broker.subscriptions),
+                problem: broker.problem, breaker: broker.breaker, isReady: broker.commands && broker.subscriptions),
             Readiness.Part(
                 name: "membership", state: holdsLease ? "ok" : "failed",
                 problem: holdsLease ? nil : "the lease was not renewed", isReady: holdsLease),
@@ -210,7 +210,7 @@ struct ReadinessCheck: Sendable {
             parts.append(
                 Readiness.Part(
                     name: "database", state: health.isReachable ? "ok" : "failed", problem: health.problem,
-                    isReady: health.isReachable))
+                    breaker: health.breaker, isReady: health.isReachable))
         } else {
             parts.append(Readiness.Part(name: "database", state: "off", isReady: true))
         }
