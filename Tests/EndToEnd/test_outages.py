@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import time
@@ -10,12 +9,10 @@ import time
 import httpx
 import pytest
 from harness.api import ApiError
-from harness.cluster import LoneNode, alive, free_ports
+from harness.cluster import BINARY, alive, clean_environment
 from harness.waiting import eventually
 from test_durable import completed, follow_all, pushed
 from test_failures import Publisher, check_stream
-
-TEMPORARY = (100, 108, 111, 1005)
 
 
 def redis(cluster, *words):
@@ -294,3 +291,111 @@ async def test_two_hundred_sessions_are_sent_away(cluster, open_sdk, unique):
     print("longest pause", publisher.longest_pause)
     for api in apis:
         await api.close()
+
+
+async def test_engines_come_late(cluster, unique, tmp_path):
+    """A node that starts before its engines keeps trying, says what is missing, and becomes ready by itself."""
+    cluster.script("down")
+    log_path = tmp_path / "late.log"
+    base = cluster.base_port + 5
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(
+            [BINARY, "serve", "--port", str(base), "--node-name", "late"],
+            env=clean_environment(**{**cluster.env, "FANFARE_NODE_URLS": ""}),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        def ready():
+            response = httpx.get(f"http://127.0.0.1:{base}/health/ready", timeout=2, trust_env=False)
+            return response.status_code, response.json()["parts"]
+
+        def refused():
+            try:
+                status, parts = ready()
+            except httpx.HTTPError:
+                return False
+            return (status == 503 and parts["broker"]["state"] == "failed" and parts["database"]["state"] == "failed"
+                    and "refused" in parts["broker"]["problem"].lower() and "refused" in parts["database"]["problem"].lower())
+
+        await eventually(refused, 10, "readiness names both engines and why")
+        assert process.poll() is None
+        await asyncio.to_thread(cluster.up)
+        begun = time.monotonic()
+        await eventually(lambda: ready()[0] == 200, 10, "the late node is ready")
+        print("ready after", time.monotonic() - begun)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("engine", ["redis", "postgres"])
+async def test_an_engine_hangs(cluster, open_raw, open_sdk, unique, engine):
+    """It accepts connections and answers nothing: worse than gone."""
+    room, user = f"room:{unique}", f"u{unique}"
+    api = cluster.api(0)
+    await api("publish", channel=room, data=0)
+    old = await open_raw(0, user=user)
+    await old.result("subscribe", channel=room)
+    pids = [cluster.pid(engine)]
+    if engine == "postgres":
+        done = subprocess.run(["pgrep", "-P", str(pids[0])], capture_output=True, text=True)
+        pids += [int(word) for word in done.stdout.split()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        for _ in range(3):
+            each = time.monotonic()
+            if engine == "redis":
+                reply = await old.command("publish", channel=room, data=1, within=10)
+                assert reply["error"]["code"] in (1005, 111) and reply["error"]["temporary"]
+            else:
+                assert await api.error("follow", user=user, streamer="x") == 1004
+                await old.result("publish", channel=room, data=1)
+            print("answered after", time.monotonic() - each)
+        # Ready or not, who comes now is served with what there is.
+        each = time.monotonic()
+        late = await asyncio.wait_for(open_raw(1, user=user), 15)
+        print("connected after", time.monotonic() - each)
+
+        def shown():
+            part = {"redis": "broker", "postgres": "database"}[engine]
+            status, body = cluster.ready(1)
+            return status == 503 and body["parts"][part]["state"] == "failed"
+
+        await eventually(shown, 15, "readiness shows it")
+        print("shown after", time.monotonic() - begun)
+        await asyncio.sleep(max(0, 5 - (time.monotonic() - begun)))
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    print("ready again after", await until_ready(cluster, 20))
+    event = (await api("notify", users=[user], type="mention", data={"n": unique}))["event_id"]
+    for client in (old, late):
+        await client.publication(f"user:{user}", lambda each: each["data"].get("event_id") == event)
+    await api("publish", channel=room, data="after")
+    await old.publication(room, lambda each: each["data"] == "after")
+    await api.close()
+
+
+async def test_an_idle_cluster_rests(cluster, unique):
+    """Nothing to do costs next to nothing: no busy loops, also after an outage."""
+    def used(pid):
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident(pid):
+        with open(f"/proc/{pid}/status") as status:
+            return next(line.split()[1] for line in status if line.startswith("VmRSS"))
+
+    await until_ready(cluster)
+    pids = [cluster.pid(f"node-{number}") for number in range(3)]
+    before = [used(pid) for pid in pids]
+    begun = time.monotonic()
+    await asyncio.sleep(10)
+    spent = [(used(pid) - start) / (time.monotonic() - begun) for pid, start in zip(pids, before)]
+    print("share of a core:", spent, "RSS KiB:", [resident(pid) for pid in pids])
+    assert max(spent) < 0.05

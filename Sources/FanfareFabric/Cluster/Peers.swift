@@ -64,6 +64,7 @@ package final class Peers: Sendable {
             return state.lastID
         }
         guard let id else { throw .overloaded }
+        let deadline = self.loop.now + timeout
         let message = PeerMessage.request(id: id, from: self.node, incarnation: self.incarnation, request).encoded()
         let isHeard: Bool
         do throws(EngineError) {
@@ -91,7 +92,7 @@ package final class Peers: Sendable {
                 return nil
             }
             if let early { return continuation.resume(returning: early) }
-            let timer = self.loop.schedule(after: timeout) { self.finish(id, .failure(.timeout)) }
+            let timer = self.loop.schedule(at: deadline) { self.finish(id, .failure(.timeout)) }
             let isOver = self.state.withLock { state in
                 state.waiting[id]?.timer = timer
                 return state.waiting[id] == nil

@@ -15,6 +15,8 @@ package struct PostgresConfiguration: Sendable {
     package var connectTimeout: Duration = .seconds(3)
     /// Kept by the server for every statement. The client cuts the link when no answer came one second later.
     package var statementTimeout: Duration = .seconds(10)
+    /// Where a user waits for the answer; not above `statementTimeout`.
+    package var requestTimeout: Duration = .seconds(4)
     package var lockTimeout: Duration = .seconds(3)
     package var idleInTransactionTimeout: Duration = .seconds(15)
     /// Bytes sent and not acknowledged by the peer's system for this long mean a dead link.
@@ -30,6 +32,8 @@ package struct PostgresConfiguration: Sendable {
     package var queueTimeout: Duration = .seconds(2)
     /// How often idle connections are tried.
     package var probeInterval: Duration = .seconds(2)
+    /// How long the answer to such a trial may take: a server that hangs is found by it.
+    package var probeTimeout: Duration = .seconds(2)
     /// Whether the schema is brought up to date on the first connection. Otherwise an older schema is refused.
     package var migrates = true
 

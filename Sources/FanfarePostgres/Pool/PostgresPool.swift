@@ -179,9 +179,16 @@ package final class PostgresPool: Sendable {
 
     // MARK: Breaker
 
-    private func refusal() -> EngineError? {
-        let (decision, problem) = self.state.withLock { state in
-            (state.breaker.allow(now: Self.now()), state.problem)
+    /// What callers are told while the breaker is not closed.
+    private static let retryTime: Duration = .milliseconds(500)
+
+    /// While the breaker is not closed only the maintenance asks the database: no user waits for a trial.
+    private func refusal(ofProbe isProbe: Bool = false) -> EngineError? {
+        let (decision, problem): (CircuitBreaker.Decision, String?) = self.state.withLock { state in
+            guard isProbe || state.maintenance == nil || state.breaker.state == .closed else {
+                return (.refuse(retryAfter: Self.retryTime), state.problem)
+            }
+            return (state.breaker.allow(now: Self.now()), state.problem)
         }
         switch decision {
         case .proceed: return nil
@@ -254,10 +261,16 @@ package final class PostgresPool: Sendable {
     }
 
     private func probe(_ place: Int) async {
-        if self.refusal() == nil {
+        if self.refusal(ofProbe: true) == nil {
             let start = Self.now()
             do {
-                try await self.attempt(place, "probe") { session in _ = try session.query("SELECT 1") }
+                let limit = self.configuration.probeTimeout
+                try await self.attempt(place, "probe") { session in
+                    let usual = session.answerTimeout
+                    session.answerTimeout = min(usual, limit)
+                    defer { session.answerTimeout = usual }
+                    _ = try session.query("SELECT 1")
+                }
                 self.ended("probe", since: start, nil)
             } catch {
                 self.ended("probe", since: start, error)

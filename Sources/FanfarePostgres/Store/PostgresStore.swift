@@ -21,17 +21,20 @@ package final class PostgresStore: Store {
     /// - Parameter random: 64 random bits.
     /// - Throws: `.overloaded` where the system gives no more threads.
     package init(
-        _ configuration: PostgresConfiguration, breaker: CircuitBreaker.Configuration = .init(),
+        _ configuration: PostgresConfiguration,
+        breaker: CircuitBreaker.Configuration = .init(consecutiveFailures: 3, maximumOpenTime: .seconds(3)),
         random: @escaping @Sendable () -> UInt64 = { UInt64.random(in: .min ... .max) },
         logger: Logger = Logger(label: "fanfare.store")
     ) throws(EngineError) {
         self.configuration = configuration
         self.random = random
         self.logger = logger
+        var forRequests = configuration
+        forRequests.statementTimeout = min(configuration.statementTimeout, configuration.requestTimeout)
         let schema = SchemaGate(migrates: configuration.migrates, logger: logger)
         do {
             self.requests = try PostgresPool(
-                work: "requests", connections: configuration.requestConnections, configuration: configuration,
+                work: "requests", connections: configuration.requestConnections, configuration: forRequests,
                 breaker: breaker, random: random, logger: logger, prepare: { try schema.pass($0) })
             self.fanout = try PostgresPool(
                 work: "fanout", connections: configuration.fanoutConnections, configuration: configuration,
