@@ -88,7 +88,7 @@ lives() {
 }
 
 # The command line of a process, words separated by blanks; empty for one that is gone, a zombie, or just replaced.
-command_line() { tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" || true; }
+command_line() { tr '\0\n' '  ' 2>/dev/null <"/proc/$1/cmdline" || true; }
 
 # pid_in FILE WORDS: prints the process id in the file if that process lives and its command line contains WORDS. A
 # number that by now belongs to another process is not ours.
