@@ -17,7 +17,8 @@ package protocol Broker: Sendable {
 
     /// Renews this member's lease by the engine's own clock, removes expired members, and returns the view. The view's
     /// number grows whenever the set of members, or a member's state, weight or incarnation, changed. Where the key space
-    /// is empty a view of generation `newGeneration` begins with number 1.
+    /// is empty a view of generation `newGeneration` begins with number 1. An engine that nobody could reach for most of a
+    /// lease may give all members a new one instead of removing them.
     func heartbeat(_ member: Member, lease: Duration, newGeneration: String) async throws(EngineError) -> View
 
     /// Removes this member (only this incarnation) at once.

@@ -23,9 +23,9 @@ package struct RedisConfiguration: Sendable {
     package var probeInterval: Duration = .milliseconds(500)
     /// How long such a message may take. With the interval this is the longest time in which a silent link looks healthy.
     package var probeTimeout: Duration = .milliseconds(1500)
-    package var reconnectBackoff = Backoff(base: .milliseconds(50), cap: .seconds(2))
+    package var reconnectBackoff = Backoff(base: .milliseconds(50), cap: .seconds(1))
     package var breaker = CircuitBreaker.Configuration(
-        consecutiveFailures: 3, openTime: .milliseconds(250), maximumOpenTime: .seconds(2))
+        consecutiveFailures: 3, openTime: .milliseconds(250), maximumOpenTime: .seconds(1))
 
     package init(url: RedisURL, prefix: String = "ff") {
         self.url = url

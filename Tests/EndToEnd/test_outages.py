@@ -399,3 +399,87 @@ async def test_an_idle_cluster_rests(cluster, unique):
     spent = [(used(pid) - start) / (time.monotonic() - begun) for pid, start in zip(pids, before)]
     print("share of a core:", spent, "RSS KiB:", [resident(pid) for pid in pids])
     assert max(spent) < 0.05
+
+
+async def test_a_node_is_back_before_it_is_missed(cluster, open_sdk, unique):
+    """Killed and started again at once, under its old name."""
+    room = f"room:{unique}"
+    apis = [cluster.api(node) for node in (0, 2)]
+    clients = [await open_sdk(node) for node in range(3)]
+    followers = [await client.subscribe(room) for client in clients]
+    publishers = [Publisher(apis, f"{room}-{number}") for number in range(8)]
+    publisher = Publisher(apis, room)
+    await publisher.reached(30)
+    cluster.crash("node-1")
+    await asyncio.to_thread(cluster.up)
+    await publisher.reached(50)
+    for each in [*publishers, publisher]:
+        await each.stop()
+        assert each.longest_pause < 5
+    for follower in followers:
+        await eventually(
+            lambda: follower.publications[-1].offset >= publisher.acknowledged[-1][0], 15, "everything arrived")
+        check_stream(follower, publisher)
+    for api in apis:
+        await api.close()
+
+
+async def test_a_rolling_restart_loses_nothing(cluster, open_sdk, unique):
+    """One node after the other leaves in peace and comes back, while a room talks and users are notified."""
+    room, users = f"room:{unique}", [f"u{unique}-{node}" for node in range(3)]
+    apis = [cluster.api(node) for node in range(3)]
+    clients = [await open_sdk(node, user=users[node]) for node in range(3)]
+    followers = [await client.subscribe(room) for client in clients]
+    publisher = Publisher(apis, room)
+    events = []
+    for node in range(3):
+        await publisher.reached(30)
+        for client in clients:
+            client.client._address = cluster.websocket((node + 1) % 3)
+        pid = cluster.pid(f"node-{node}")
+        cluster.signal(f"node-{node}", signal.SIGTERM)
+        notified = await apis[(node + 1) % 3]("notify", users=users, type="mention", data=node)
+        events.append(notified["event_id"])
+        await eventually(lambda: not alive(pid), 10, "it has ended")
+        await asyncio.to_thread(cluster.up)
+        await publisher.reached(30)
+    await publisher.stop()
+    print("longest pause", publisher.longest_pause)
+    for follower in followers:
+        await eventually(
+            lambda: follower.publications[-1].offset >= publisher.acknowledged[-1][0], 15, "everything arrived")
+        check_stream(follower, publisher)
+    for user, client in zip(users, clients):
+
+        def got():
+            return [each.data["event_id"] for channel, each in client.events.publications if channel == f"user:{user}"]
+
+        await eventually(lambda: len(got()) >= 3, 10, "the notifications")
+        assert got() == events
+    for api in apis:
+        await api.close()
+
+
+async def test_redis_fails_under_fan_out(cluster, open_raw, unique, tmp_path):
+    streamer, count = f"s{unique}", 20_000
+    file = tmp_path / "follows.csv"
+    file.write_text("".join(f"{streamer},f{unique}-{number}\n" for number in range(count)))
+    assert cluster.command("import", "follows", file, timeout=120).returncode == 0
+    users = [f"f{unique}-{number}" for number in range(60)]
+    online = [await open_raw(number % 3, user=user) for number, user in enumerate(users)]
+    api, events = cluster.api(1), []
+    for fault in ("crash", "cut", "flush"):
+        notified = await api("notify", followers_of=streamer, type="custom.n", data=fault)
+        events.append(notified["event_id"])
+        if fault == "crash":
+            cluster.crash("redis")
+            await asyncio.to_thread(cluster.up)
+        elif fault == "cut":
+            redis(cluster, "CLIENT", "KILL", "TYPE", "pubsub")
+        else:
+            redis(cluster, "FLUSHALL")
+        assert (await completed(api, events[-1], 60))["recipients"] == count
+        for client, user in zip(online, users):
+            await client.until(lambda: len(pushed(client, user, "custom.n")) >= len(events), 20, f"the push after a {fault}")
+            assert [each["data"]["event_id"] for each in pushed(client, user, "custom.n")] == events
+    await api.close()

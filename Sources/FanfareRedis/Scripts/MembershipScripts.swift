@@ -6,7 +6,8 @@ enum MembershipScripts {
         #!lua flags=allow-oom
         local time = redis.call('TIME')
         local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-        local view = redis.call('HMGET', KEYS[1], 'g', 'n')
+        local lease = tonumber(ARGV[3])
+        local view = redis.call('HMGET', KEYS[1], 'g', 'n', 'h')
         local generation, number = view[1], tonumber(view[2] or '')
         local changed = false
         if not generation or not number then
@@ -17,7 +18,16 @@ enum MembershipScripts {
           redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
           changed = true
         end
-        redis.call('ZADD', KEYS[3], string.format('%.0f', now + tonumber(ARGV[3])), ARGV[1])
+        local last = tonumber(view[3] or '')
+        if last and now - last > lease * 0.7 then
+          -- Nobody was heard for so long: it was the server that was away, or its clock that jumped. All get a new lease,
+          -- else whoever comes first would count the others out.
+          for _, node in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+            redis.call('ZADD', KEYS[3], 'XX', 'GT', string.format('%.0f', now + lease), node)
+          end
+        end
+        redis.call('HSET', KEYS[1], 'h', string.format('%.0f', now))
+        redis.call('ZADD', KEYS[3], string.format('%.0f', now + lease), ARGV[1])
         for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now))) do
           if node ~= ARGV[1] then
             redis.call('HDEL', KEYS[2], node)
