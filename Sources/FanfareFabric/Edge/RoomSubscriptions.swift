@@ -42,9 +42,14 @@ package actor RoomSubscriptions {
         switch self.subscribed[room] {
         case .inPlace:
             return
-        case .underWay(let others):
+        case .underWay:
             try await withCheckedContinuation { continuation in
-                self.subscribed[room] = .underWay(others + [continuation])
+                // Getting here may have been a suspension: what was under way may be over.
+                switch self.subscribed[room] {
+                case .underWay(let others): self.subscribed[room] = .underWay(others + [continuation])
+                case .inPlace: continuation.resume(returning: .success(()))
+                case nil: continuation.resume(returning: .failure(.brokerUnavailable))
+                }
             }.get()
         case nil:
             self.subscribed[room] = .underWay([])
