@@ -106,8 +106,10 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
         let engine = self.engine
         return try await engine.exchange(self) { state in
             Result { () throws(EngineError) in
-                try state.restore(
+                let done = try state.restore(
                     name, to: room, from: found, fence: fence, retention: retention, now: engine.loop.now)
+                if done { engine.onRestore(name, room) }
+                return done
             }
         }
     }
