@@ -56,6 +56,8 @@ package actor Membership {
     package func refresh() async {
         guard !self.isStopped else { return }
         await withCheckedContinuation { continuation in
+            // Getting here may have been a suspension; who stopped meanwhile wakes nobody any more.
+            guard !self.isStopped else { return continuation.resume() }
             self.waiters.append(continuation)
             self.beatSoon()
         }
