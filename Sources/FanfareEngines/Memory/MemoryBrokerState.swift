@@ -29,14 +29,10 @@ package struct MemoryBrokerState: Sendable {
         var view: UInt64
         var node: NodeID
         var incarnation: String
-        /// The engine's run in which it was claimed: a fence does not outlive it.
-        var run: UInt64
     }
 
     let limits: Limits
     private var viewNumber: ViewNumber?
-    /// The run in which the generation began.
-    private var viewRun: UInt64 = 0
     private var leases: [NodeID: Lease] = [:]
     private var claims: [Slot: Claim] = [:]
     var rooms: [String: StoredLog] = [:]
@@ -76,14 +72,11 @@ package struct MemoryBrokerState: Sendable {
     ) -> (view: View, changed: Bool) {
         self.sweep(rooms: 256, now: now)
         let before = self.viewNumber
-        if before == nil { self.leases = [:] }
-        // After a restart views and fences may be missing that were given out: their numbers must not be given again.
-        let isNewGeneration = before == nil || self.viewRun != self.run
-        if isNewGeneration {
-            self.viewNumber = ViewNumber(generation: newGeneration, number: before?.number ?? 0)
-            self.viewRun = self.run
+        if before == nil {
+            self.leases = [:]
+            self.viewNumber = ViewNumber(generation: newGeneration, number: 0)
         }
-        var changed = isNewGeneration || self.leases[member.node]?.member != member
+        var changed = before == nil || self.leases[member.node]?.member != member
         self.leases[member.node] = Lease(member: member, deadline: now + lease)
         for (node, held) in self.leases where held.deadline <= now && node != member.node {
             self.leases[node] = nil
@@ -107,16 +100,15 @@ package struct MemoryBrokerState: Sendable {
     package mutating func claim(
         _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
     ) throws(EngineError) -> Fence {
-        guard let current = self.viewNumber, current.generation == view.generation, self.viewRun == self.run else {
+        guard let current = self.viewNumber, current.generation == view.generation else {
             throw EngineError(.fenced, "view \(view) is not of the current generation")
         }
         guard var claim = self.claims[slot] else {
             let fence = Fence(generation: view.generation, number: max(1, view.number))
-            self.claims[slot] = Claim(
-                fence: fence, view: view.number, node: node, incarnation: incarnation, run: self.run)
+            self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
             return fence
         }
-        let isOfThisGeneration = claim.fence.generation == view.generation && claim.run == self.run
+        let isOfThisGeneration = claim.fence.generation == view.generation
         if isOfThisGeneration, claim.node == node, claim.incarnation == incarnation {
             claim.view = max(claim.view, view.number)
             self.claims[slot] = claim
@@ -127,8 +119,7 @@ package struct MemoryBrokerState: Sendable {
         }
         // At least the view's number: where a claim was lost, its number is not given to another owner again.
         let fence = Fence(generation: view.generation, number: max(claim.fence.number + 1, view.number))
-        self.claims[slot] = Claim(
-            fence: fence, view: view.number, node: node, incarnation: incarnation, run: self.run)
+        self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
         return fence
     }
 
@@ -136,7 +127,7 @@ package struct MemoryBrokerState: Sendable {
     package func fence(of slot: Slot) -> Fence? { self.claims[slot]?.fence }
 
     func check(_ fence: Fence, slot: Slot) throws(EngineError) {
-        guard let claim = self.claims[slot], claim.fence == fence, claim.run == self.run else {
+        guard self.claims[slot]?.fence == fence else {
             throw EngineError(.fenced, "fence \(fence) of slot \(slot) is not the current one")
         }
     }

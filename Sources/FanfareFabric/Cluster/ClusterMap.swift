@@ -10,7 +10,6 @@ package final class ClusterMap: Sendable {
         var table: SlotTable?
         /// Until when this node may act as an owner, by its own clock.
         var leaseEnds: MonotonicInstant?
-        var tenure: UInt64 = 0
     }
 
     package let node: NodeID
@@ -50,20 +49,9 @@ package final class ClusterMap: Sendable {
         self.state.withLock { $0.leaseEnds.map { now < $0 } ?? false }
     }
 
-    /// Grows whenever another node may have owned slots of this one without its notice: the lease had lapsed, or a view was
-    /// missed. What an owner remembers from before is no proof of what was written last.
-    package var tenure: UInt64 { self.state.withLock { $0.tenure } }
-
-    /// - Parameter now: when the answer came.
     /// - Returns: whether the view is a new one.
-    func renewed(_ view: View, leaseEnds: MonotonicInstant, at now: MonotonicInstant) -> Bool {
+    func renewed(_ view: View, leaseEnds: MonotonicInstant) -> Bool {
         self.state.withLock { state in
-            let hasLapsed = state.leaseEnds.map { $0 <= now } ?? true
-            let hasMissedView =
-                state.view.map { known in
-                    known.number.generation == view.number.generation && known.number.number + 1 < view.number.number
-                } ?? true
-            if hasLapsed || hasMissedView { state.tenure += 1 }
             state.leaseEnds = leaseEnds
             guard state.view?.number != view.number else { return false }
             // A late answer must not bring an older view of the same generation back.

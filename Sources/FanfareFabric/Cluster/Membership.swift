@@ -108,7 +108,7 @@ package actor Membership {
             if self.lastProblem != nil { self.logger.notice("membership renewed again") }
             self.lastProblem = nil
             let hadLeft = !self.map.holdsLease(at: self.loop.now)
-            if self.map.renewed(view, leaseEnds: began + self.lease, at: self.loop.now) {
+            if self.map.renewed(view, leaseEnds: began + self.lease) {
                 self.logger.info(
                     "new view",
                     metadata: [

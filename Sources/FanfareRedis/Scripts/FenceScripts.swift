@@ -1,11 +1,10 @@
 /// Who may write to a slot.
 enum FenceScripts {
     /// The first lines of every script that writes to a slot: KEYS[1] is the fence, ARGV[1] and ARGV[2] are the
-    /// generation and the number that the caller holds, the last argument the server's run. A fence that is gone is refused
-    /// too, and one from before a restart: a later one may have been lost.
+    /// generation and the number that the caller holds. A fence that is gone is refused too.
     static let check = """
-        local fence = redis.call('HMGET', KEYS[1], 'g', 'n', 'r')
-        if fence[1] ~= ARGV[1] or fence[2] ~= ARGV[2] or fence[3] ~= ARGV[#ARGV] then
+        local fence = redis.call('HMGET', KEYS[1], 'g', 'n')
+        if fence[1] ~= ARGV[1] or fence[2] ~= ARGV[2] then
           return redis.error_reply('FENCED the current fence is ' .. (fence[2] or 'absent'))
         end
         """
@@ -15,15 +14,14 @@ enum FenceScripts {
     /// The number is at least the view's: where a fence was lost alone, its number is not given to another owner again.
     static let claim = """
         #!lua flags=allow-oom
-        local current = redis.call('HMGET', KEYS[2], 'g', 'r')
-        if current[1] ~= ARGV[1] or current[2] ~= ARGV[#ARGV] then
+        if redis.call('HGET', KEYS[2], 'g') ~= ARGV[1] then
           return redis.error_reply('FENCED the view is not of the current generation')
         end
-        local stored = redis.call('HMGET', KEYS[1], 'g', 'n', 'v', 'o', 'i', 'r')
+        local stored = redis.call('HMGET', KEYS[1], 'g', 'n', 'v', 'o', 'i')
         local view, number = tonumber(ARGV[2]), 0
         if stored[1] then
           local claimed = tonumber(stored[3] or '') or 0
-          if stored[1] == ARGV[1] and stored[6] == ARGV[#ARGV] then
+          if stored[1] == ARGV[1] then
             if stored[4] == ARGV[3] and stored[5] == ARGV[4] then
               if claimed < view then redis.call('HSET', KEYS[1], 'v', ARGV[2]) end
               return stored[2]
@@ -35,8 +33,7 @@ enum FenceScripts {
           number = tonumber(stored[2] or '') or 0
         end
         number = string.format('%.0f', math.max(number + 1, view))
-        redis.call(
-          'HSET', KEYS[1], 'g', ARGV[1], 'n', number, 'v', ARGV[2], 'o', ARGV[3], 'i', ARGV[4], 'r', ARGV[#ARGV])
+        redis.call('HSET', KEYS[1], 'g', ARGV[1], 'n', number, 'v', ARGV[2], 'o', ARGV[3], 'i', ARGV[4])
         return number
         """
 }

@@ -7,15 +7,12 @@ enum MembershipScripts {
         local time = redis.call('TIME')
         local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
         local lease = tonumber(ARGV[3])
-        local view = redis.call('HMGET', KEYS[1], 'g', 'n', 'h', 'r')
+        local view = redis.call('HMGET', KEYS[1], 'g', 'n', 'h')
         local generation, number = view[1], tonumber(view[2] or '')
         local changed = false
         if not generation or not number then
           redis.call('DEL', KEYS[2], KEYS[3])
           generation, number, changed = ARGV[4], 0, true
-        elseif view[4] ~= ARGV[#ARGV] then
-          -- After a restart views and fences may be missing that were given out: their numbers must not be given again.
-          generation, changed = ARGV[4], true
         end
         if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
           redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
@@ -49,7 +46,7 @@ enum MembershipScripts {
         end
         if changed then
           number = number + 1
-          redis.call('HSET', KEYS[1], 'g', generation, 'n', string.format('%.0f', number), 'r', ARGV[#ARGV])
+          redis.call('HSET', KEYS[1], 'g', generation, 'n', string.format('%.0f', number))
           redis.call('PUBLISH', ARGV[5], string.format('%.0f', number))
         end
         local reply = {generation, string.format('%.0f', number)}

@@ -106,10 +106,8 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
         let engine = self.engine
         return try await engine.exchange(self) { state in
             Result { () throws(EngineError) in
-                let done = try state.restore(
+                try state.restore(
                     name, to: room, from: found, fence: fence, retention: retention, now: engine.loop.now)
-                if done { engine.onRestore(name, room) }
-                return done
             }
         }
     }
