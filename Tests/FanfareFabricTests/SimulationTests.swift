@@ -2,7 +2,7 @@ import FanfareTesting
 import Foundation
 import Testing
 
-/// Whole clusters in one process, hurt and healed: docs/correctness.md says what is checked.
+/// Whole clusters in one process, hurt and healed; `ClusterChecker` says what is checked.
 @Suite struct SimulationTests {
     /// `FANFARE_SEED=17 ./cluster/test --filter SimulationTests` replays one seed; `FANFARE_SEEDS=1000` runs more of them.
     static var seeds: [UInt64] {
