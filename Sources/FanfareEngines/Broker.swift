@@ -19,7 +19,11 @@ package protocol Broker: Sendable {
     /// number grows whenever the set of members, or a member's state, weight or incarnation, changed. Where the key space
     /// is empty a view of generation `newGeneration` begins with number 1. An engine that nobody could reach for most of a
     /// lease may give all members a new one instead of removing them.
-    func heartbeat(_ member: Member, lease: Duration, newGeneration: String) async throws(EngineError) -> View
+    /// - Parameter seen: the newest view that the member knows. An engine that lost it goes on above it: a number never
+    ///   stands for two views.
+    func heartbeat(
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
+    ) async throws(EngineError) -> View
 
     /// Removes this member (only this incarnation) at once.
     func leave(_ member: Member) async throws(EngineError)

@@ -68,14 +68,17 @@ package final class RedisBroker: Broker {
     // MARK: Membership
 
     package func heartbeat(
-        _ member: Member, lease: Duration, newGeneration: String
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
     ) async throws(EngineError) -> View {
         guard let text = MemberCodec.encode(member) else {
             throw EngineError(.rejected, "the incarnation contains a line feed")
         }
         let reply = try await self.run(
             .heartbeat, keys: self.membershipKeys, .heartbeat,
-            [member.node.rawValue, text, Self.milliseconds(lease), newGeneration, self.channels.view])
+            [
+                member.node.rawValue, text, Self.milliseconds(lease), newGeneration, self.channels.view,
+                seen?.generation ?? "", String(seen?.number ?? 0),
+            ])
         guard let view = Self.view(reply) else { throw Self.malformed(.heartbeat) }
         return view
     }

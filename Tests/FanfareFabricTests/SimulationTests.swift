@@ -12,6 +12,7 @@ import Testing
     }
 
     @Test func hurtClustersKeepTheirPromises() async {
+        var failures = 0
         var totals = (appended: 0, acknowledged: 0, delivered: 0, steps: 0)
         for seed in Self.seeds {
             let (cluster, violations) = await onOwnThread {
@@ -25,6 +26,9 @@ import Testing
                 faults: \(cluster.faultLog.joined(separator: "; "))
                 \(violations.joined(separator: "\n"))
                 """)
+            // One bug shows in many seeds: the first few say enough.
+            if !violations.isEmpty { failures += 1 }
+            if failures == 5 { break }
             totals.appended += cluster.checker.appended
             totals.acknowledged += cluster.checker.acknowledged
             totals.delivered += cluster.checker.delivered

@@ -37,10 +37,10 @@ package final class MemoryBroker: Broker {
     }
 
     package func heartbeat(
-        _ member: Member, lease: Duration, newGeneration: String
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
     ) async throws(EngineError) -> View {
         try self.checkOpen()
-        return self.hub.heartbeat(member, lease: lease, newGeneration: newGeneration)
+        return self.hub.heartbeat(member, lease: lease, newGeneration: newGeneration, seen: seen)
     }
 
     package func leave(_ member: Member) async throws(EngineError) {

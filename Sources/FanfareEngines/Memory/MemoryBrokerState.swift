@@ -68,7 +68,7 @@ package struct MemoryBrokerState: Sendable {
 
     /// - Returns: the view, and whether this call changed it.
     package mutating func heartbeat(
-        _ member: Member, lease: Duration, newGeneration: String, now: MonotonicInstant
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber? = nil, now: MonotonicInstant
     ) -> (view: View, changed: Bool) {
         self.sweep(rooms: 256, now: now)
         let before = self.viewNumber
@@ -76,7 +76,10 @@ package struct MemoryBrokerState: Sendable {
             self.leases = [:]
             self.viewNumber = ViewNumber(generation: newGeneration, number: 0)
         }
-        var changed = before == nil || self.leases[member.node]?.member != member
+        // A view that was given out is lost: its number must not be given to another one.
+        let isBehind = before.map { seen?.generation == $0.generation && (seen?.number ?? 0) > $0.number } ?? false
+        if isBehind, let seen { self.viewNumber = seen }
+        var changed = before == nil || isBehind || self.leases[member.node]?.member != member
         self.leases[member.node] = Lease(member: member, deadline: now + lease)
         for (node, held) in self.leases where held.deadline <= now && node != member.node {
             self.leases[node] = nil

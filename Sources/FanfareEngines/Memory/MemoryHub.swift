@@ -57,10 +57,10 @@ package final class MemoryHub: Sendable {
         if contents.subscribers[room]?.isEmpty == true { contents.subscribers[room] = nil }
     }
 
-    func heartbeat(_ member: Member, lease: Duration, newGeneration: String) -> View {
+    func heartbeat(_ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?) -> View {
         self.contents.withLock { contents in
             let (view, changed) = contents.state.heartbeat(
-                member, lease: lease, newGeneration: newGeneration, now: self.clock())
+                member, lease: lease, newGeneration: newGeneration, seen: seen, now: self.clock())
             if changed { Self.announceMembership(contents) }
             return view
         }

@@ -10,6 +10,7 @@ package final class ClusterMap: Sendable {
         var table: SlotTable?
         /// Until when this node may act as an owner, by its own clock.
         var leaseEnds: MonotonicInstant?
+        var tenure: UInt64 = 0
     }
 
     package let node: NodeID
@@ -49,9 +50,23 @@ package final class ClusterMap: Sendable {
         self.state.withLock { $0.leaseEnds.map { now < $0 } ?? false }
     }
 
+    /// Grows whenever another node may have owned slots of this one without its notice: a view was missed, or a generation
+    /// began while the lease had lapsed. What an owner remembers from before is no proof of what was written last.
+    ///
+    /// A lease that lapsed is no reason by itself: whoever counts this node out makes a view, and so does its return.
+    package var tenure: UInt64 { self.state.withLock { $0.tenure } }
+
+    /// - Parameter now: when the answer came.
     /// - Returns: whether the view is a new one.
-    func renewed(_ view: View, leaseEnds: MonotonicInstant) -> Bool {
+    func renewed(_ view: View, leaseEnds: MonotonicInstant, at now: MonotonicInstant) -> Bool {
         self.state.withLock { state in
+            let hasLapsed = state.leaseEnds.map { $0 <= now } ?? true
+            let hasMissedView =
+                state.view.map { known in
+                    known.number.generation == view.number.generation
+                        ? known.number.number + 1 < view.number.number : hasLapsed
+                } ?? true
+            if hasMissedView { state.tenure += 1 }
             state.leaseEnds = leaseEnds
             guard state.view?.number != view.number else { return false }
             // A late answer must not bring an older view of the same generation back.

@@ -104,11 +104,11 @@ package actor Membership {
         let began = self.loop.now
         do {
             let view = try await self.broker.heartbeat(
-                self.me, lease: self.lease, newGeneration: self.surroundings.letters())
+                self.me, lease: self.lease, newGeneration: self.surroundings.letters(), seen: self.map.view?.number)
             if self.lastProblem != nil { self.logger.notice("membership renewed again") }
             self.lastProblem = nil
             let hadLeft = !self.map.holdsLease(at: self.loop.now)
-            if self.map.renewed(view, leaseEnds: began + self.lease) {
+            if self.map.renewed(view, leaseEnds: began + self.lease, at: self.loop.now) {
                 self.logger.info(
                     "new view",
                     metadata: [

@@ -109,8 +109,11 @@ package actor EdgeHub {
 
     func unsubscribe(_ client: ClientID, from channel: String) {
         guard let edge = self.edges[channel] else { return }
+        let given = edge.waiting.filter { $0.subscriber.info.client == client }
         edge.waiting.removeAll { $0.subscriber.info.client == client }
         _ = edge.remove(client)
+        // Someone waits for each of these answers.
+        for request in given { _ = request.completion(.failure(.expired)) }
         self.lingerIfUnused(edge)
     }
 
@@ -133,8 +136,12 @@ package actor EdgeHub {
     private func activate(_ edge: RoomEdge) async {
         do throws(FanfareError) {
             try await self.subscriptions.attach(edge.channel.name, hub: self)
+            edge.beginRead()
             let page = try await self.log.history(HistoryFilter(limit: 0), of: edge.channel)
-            guard self.edges[edge.channel.name] === edge else { return }
+            guard self.edges[edge.channel.name] === edge else {
+                if self.edges[edge.channel.name] == nil { self.subscriptions.detach(edge.channel.name, hub: self) }
+                return
+            }
             edge.reset(to: page.top)
             self.goLive(edge)
         } catch {
@@ -148,7 +155,9 @@ package actor EdgeHub {
     private func goLive(_ edge: RoomEdge) {
         edge.state = .live
         edge.lastChecked = self.loop.now
-        for batch in edge.takeHeld() { self.deliver(batch, to: edge) }
+        let (held, isIncomplete) = edge.takeHeld()
+        for batch in held { self.deliver(batch, to: edge) }
+        if isIncomplete { self.repair(edge) }
         guard case .live = edge.state else { return }
         let waiting = edge.waiting
         edge.waiting = []
@@ -194,8 +203,9 @@ package actor EdgeHub {
         }
         let here = edge.cursor.position
         var publications = page.publications
+        // The epoch may have changed since the request was looked at.
         let isWhole =
-            page.top.epoch == here.epoch
+            page.top.epoch == here.epoch && (recovery.epoch.isEmpty || recovery.epoch == here.epoch)
             && (publications.isEmpty
                 ? page.top.offset == recovery.offset
                 : publications[0].offset == recovery.offset + 1
@@ -267,7 +277,10 @@ package actor EdgeHub {
         switch edge.cursor.accept(epoch: batch.epoch, firstOffset: batch.firstOffset, count: batch.bodies.count) {
         case .deliver(let known):
             edge.lastChecked = self.loop.now
-            self.fanOut(Array(batch.bodies[known...]), first: batch.firstOffset + UInt64(known), edge)
+            edge.repairsInARow = 0
+            self.fanOut(
+                known == 0 ? batch.bodies : Array(batch.bodies[known...]), first: batch.firstOffset + UInt64(known),
+                edge)
         case .duplicate:
             break
         case .gap, .epochChanged:
@@ -330,10 +343,16 @@ package actor EdgeHub {
     private func runRepair(_ edge: RoomEdge) async {
         var attempt = 0
         var timesBehind = 0
+        edge.repairsInARow += 1
+        if edge.repairsInARow > 1 {
+            // What the log said last time was not what arrives: its owner may not know of its end yet.
+            await self.loop.sleep(for: .milliseconds(20 * min(10, edge.repairsInARow)))
+        }
         while self.edges[edge.channel.name] === edge, !self.isStopped {
             let position = edge.cursor.position
             do throws(FanfareError) {
                 let since = StreamPosition(offset: position.offset, epoch: "")
+                edge.beginRead()
                 let page = try await self.log.history(HistoryFilter(limit: -1, since: since), of: edge.channel)
                 guard self.edges[edge.channel.name] === edge else { return }
                 // An owner that does not know yet that it is none any more may answer from an old memory: ask again

@@ -50,6 +50,7 @@ final class RoomEdge {
 
     /// How many batches wait during activation or repair; what is beyond is read from the log later.
     static let heldLimit = 1024
+    static let heldBytesLimit = 4 << 20
 
     let channel: Channel
     var state = State.activating
@@ -60,6 +61,13 @@ final class RoomEdge {
     private var places: [ClientID: Int] = [:]
     var waiting: [SubscribeRequestInEdge] = []
     private(set) var held: [PublishedBatch] = []
+    private var heldBytes = 0
+    /// Something did not find room in `held`: the log has it.
+    private var hasDropped = false
+    /// How many of `held` came before the log was read last.
+    private var heldBeforeRead = 0
+    /// Repairs since the last batch that came in order.
+    var repairsInARow = 0
     /// The timer that ends an edge without subscribers.
     var lingering: ScheduledCall?
     /// When the position was last known to be the log's.
@@ -76,14 +84,34 @@ final class RoomEdge {
     var isUnused: Bool { self.subscribers.isEmpty && self.waiting.isEmpty }
 
     func hold(_ batch: PublishedBatch) {
-        // What is dropped here shows as a gap, which is then read from the log.
-        if self.held.count < RoomEdge.heldLimit { self.held.append(batch) }
+        let bytes = batch.bodies.reduce(0) { $0 + $1.count }
+        guard self.held.count < RoomEdge.heldLimit, self.heldBytes + bytes <= RoomEdge.heldBytesLimit else {
+            self.hasDropped = true
+            return
+        }
+        self.held.append(batch)
+        self.heldBytes += bytes
     }
 
-    func takeHeld() -> [PublishedBatch] {
-        let held = self.held
+    /// The log is about to be read: what is held now is older than what the answer says.
+    func beginRead() { self.heldBeforeRead = self.held.count }
+
+    /// What came since it was held, without what the log, read later, knows nothing of: of an epoch that is over, or, after
+    /// some attempts, ahead of the log.
+    /// - Returns: also, whether something was dropped and has to be read.
+    func takeHeld() -> (batches: [PublishedBatch], isIncomplete: Bool) {
+        let position = self.cursor.position
+        let held = self.held.enumerated().filter { index, batch in
+            guard index < self.heldBeforeRead else { return true }
+            guard batch.epoch == position.epoch else { return false }
+            return self.repairsInARow < 5 || batch.firstOffset <= position.offset + 1
+        }
+        let isIncomplete = self.hasDropped
         self.held = []
-        return held
+        self.heldBytes = 0
+        self.heldBeforeRead = 0
+        self.hasDropped = false
+        return (held.map(\.element), isIncomplete)
     }
 
     func reset(to position: StreamPosition) {

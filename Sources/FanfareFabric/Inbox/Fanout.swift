@@ -35,6 +35,7 @@ package actor Fanout {
     private var isRelaying = false
     private var wantsRelay = false
     private var isStopped = false
+    private var isPolling = false
     private var backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
     private var failures = 0
     private var pausedUntil: MonotonicInstant?
@@ -73,15 +74,21 @@ package actor Fanout {
     private func poll() {
         guard !self.isStopped else { return }
         self.relaySoon()
-        self.loop.task {
-            let owned = (0..<Shard.count).map(Shard.init(index:)).filter { self.map.owns($0.slot) }
-            if !owned.isEmpty, let due = try? await self.store.shardsWithWork(owned) { self.wake(due) }
+        if !self.isPolling {
+            self.isPolling = true
+            self.loop.task { await self.findWork() }
         }
         // Nodes that started together do not ask together.
         let jitter = Int64(self.random() % 1000)
         self.loop.schedule(after: self.limits.pollInterval + .nanoseconds(jitter * 100_000)) {
             self.onThisLoop { $0.poll() }
         }
+    }
+
+    private func findWork() async {
+        let owned = (0..<Shard.count).map(Shard.init(index:)).filter { self.map.owns($0.slot) }
+        if !owned.isEmpty, let due = try? await self.store.shardsWithWork(owned) { self.wake(due) }
+        self.isPolling = false
     }
 
     // MARK: Outbox

@@ -29,8 +29,9 @@ package actor Room {
     private var tail: HistoryTail<Bytes>
     /// The engine may have more than `top`: an append's outcome is unknown. The room must be read again.
     private var isDoubtful = false
-    /// That append may have been seen by subscribers.
-    private var isOutcomeUnknown = false
+    /// `top` is certainly the last that anybody may have seen: this owner alone has written since it was read, and knows how
+    /// each of its appends ended.
+    private var isProven = false
     private var waiting: [Pending] = []
     private var inFlight: [Pending] = []
     private var readers: [Reader] = []
@@ -101,7 +102,7 @@ package actor Room {
             pending.reply(.success(appended))
         }
         self.lastAppend = self.loop.now
-        self.answerReaders()
+        if !self.needsOpening { self.answerReaders() }
         return done.reduce(0) { $0 + $1.bytes }
     }
 
@@ -119,7 +120,7 @@ package actor Room {
         self.inFlight = []
         if outcomeUnknown {
             self.isDoubtful = true
-            self.isOutcomeUnknown = true
+            self.isProven = false
         }
         for pending in failed { pending.reply(.failure(refusal)) }
         if !self.needsOpening { self.answerReaders() }
@@ -150,31 +151,33 @@ package actor Room {
         case renew(StoredRoom)
     }
 
-    /// The room was read under this owner's fence.
+    /// Another node may have written since: what is remembered proves nothing.
+    func loseProof() {
+        self.isProven = false
+        self.isDoubtful = true
+    }
+
+    /// The room was read under this owner's fence. Offsets are never issued twice under one epoch: what a proven owner
+    /// remembers is put back; where what was seen may be lost and nobody knows it, the room gets a new epoch.
     func found(_ stored: StoredRoom, newEpoch: String) -> Finding {
-        let isProven = self.top != nil && !self.isOutcomeUnknown
-        if stored.mayHaveRolledBack, !isProven {
-            // Subscribers may have seen an offset above all that is known here: it must not be issued again.
-            var longest = stored
-            if let remembered = self.remembered, remembered.top.epoch == stored.top.epoch,
-                remembered.top.offset > stored.top.offset
-            {
-                longest = remembered
-            }
-            longest.top.epoch = newEpoch
-            longest.mayHaveRolledBack = false
-            return .renew(longest)
-        }
         if let top = self.top, let remembered = self.remembered {
-            // Offsets are never issued twice under one epoch: a shorter log, or none at all, is mended from memory.
             let isShorter = stored.top.epoch == top.epoch && stored.top.offset < top.offset
             let isBlank = stored.top.epoch != top.epoch && stored.top.offset == 0
-            if isBlank, self.isOutcomeUnknown {
+            // The log came back from before this owner gave the room its epoch.
+            let isFormer = stored.top.epoch != top.epoch && stored.mayHaveRolledBack
+            if self.isProven {
+                if isShorter || isBlank || isFormer { return .restore(remembered) }
+            } else if isShorter || isBlank {
                 var renewed = remembered
-                renewed.top.epoch = stored.top.epoch
+                renewed.top.epoch = isBlank ? stored.top.epoch : newEpoch
                 return .renew(renewed)
             }
-            if isShorter || isBlank { return .restore(remembered) }
+        }
+        if stored.mayHaveRolledBack, !self.isProven {
+            var renewed = stored
+            renewed.top.epoch = newEpoch
+            renewed.mayHaveRolledBack = false
+            return .renew(renewed)
         }
         self.adopt(stored)
         return .adopted
@@ -183,7 +186,7 @@ package actor Room {
     /// The engine has again what this owner remembers.
     func restored() {
         self.isDoubtful = false
-        self.isOutcomeUnknown = false
+        self.isProven = true
         self.answerReaders()
     }
 
@@ -195,7 +198,7 @@ package actor Room {
         self.tail.reset(to: StreamPosition(offset: stored.firstOffset - 1, epoch: stored.top.epoch))
         for body in stored.bodies { _ = self.tail.append(body) }
         self.isDoubtful = false
-        self.isOutcomeUnknown = false
+        self.isProven = true
         self.lastAppend = self.loop.now
         self.answerReaders()
     }

@@ -36,6 +36,11 @@ package actor SlotWriter {
     /// Rooms with work, in the order in which they got it.
     private var ready: [Room] = []
     private var fence: Fence?
+    /// The fence held last: another one of the same generation says that the slot was another node's in between.
+    private var lastFence: Fence?
+    private var tenure: UInt64
+    /// Given up for good: where the slot comes back, another writer begins anew.
+    private var isDisowned = false
     private var waitingCount = 0
     private var waitingBytes = 0
     private var isPumping = false
@@ -56,6 +61,7 @@ package actor SlotWriter {
         self.newEpoch = newEpoch
         self.logger = logger
         self.metrics = metrics
+        self.tenure = map.tenure
     }
 
     /// How many rooms are in memory.
@@ -71,8 +77,9 @@ package actor SlotWriter {
         _ entry: AppendEntry, room name: String,
         reply: @escaping @Sendable (Result<AppendedEntry, RoomRefusal>) -> Void
     ) {
-        guard self.map.owns(self.slot) else { return reply(.failure(.moved)) }
+        guard self.isOwner else { return reply(.failure(.moved)) }
         guard self.map.holdsLease(at: self.loop.now) else { return reply(.failure(.unavailable)) }
+        self.noticeTenure()
         let pending = Room.Pending(entry: entry, reply: reply)
         guard self.waitingCount < self.limits.waitingCount,
             self.waitingBytes + pending.bytes <= self.limits.waitingBytes
@@ -92,26 +99,44 @@ package actor SlotWriter {
         _ filter: HistoryFilter, room name: String,
         reply: @escaping @Sendable (Result<RoomHistory, RoomRefusal>) -> Void
     ) {
-        guard self.map.owns(self.slot) else { return reply(.failure(.moved)) }
+        guard self.isOwner else { return reply(.failure(.moved)) }
         // Without a lease another node may have written meanwhile: what is in memory may be old.
         guard self.map.holdsLease(at: self.loop.now) else { return reply(.failure(.unavailable)) }
+        self.noticeTenure()
         let room = self.room(name)
         if room.onThisLoop({ $0.read(filter, reply: reply) }) { self.becameReady(room) }
     }
 
     func removeHistory(room name: String) async throws(RoomRefusal) {
-        guard self.map.owns(self.slot) else { throw .moved }
+        guard self.isOwner else { throw .moved }
         do throws(EngineError) {
             let fence = try await self.obtainFence()
             try await self.broker.removeHistory(name, fence: fence)
             self.rooms[name]?.onThisLoop { $0.historyRemoved() }
         } catch {
+            if error.code == .fenced { self.fence = nil }
             throw self.refusal(for: error)
         }
     }
 
+    private var isOwner: Bool { !self.isDisowned && self.map.owns(self.slot) }
+
+    /// Where the slot may have been another node's without notice, nothing in memory is taken for the last word.
+    private func noticeTenure() {
+        let tenure = self.map.tenure
+        guard tenure != self.tenure else { return }
+        self.tenure = tenure
+        self.fence = nil
+        self.loseProof()
+    }
+
+    private func loseProof() {
+        for room in self.rooms.values { room.onThisLoop { $0.loseProof() } }
+    }
+
     /// The view gave the slot to another node: what waits is sent back to the publishers' nodes, which ask the new owner.
     func disown() {
+        self.isDisowned = true
         self.fence = nil
         guard !self.isPumping else { return }  // The pump notices at its next step.
         self.giveUp(.moved)
@@ -144,10 +169,11 @@ package actor SlotWriter {
 
     private func pump() async {
         while !self.ready.isEmpty {
-            guard self.map.owns(self.slot) else {
+            guard self.isOwner else {
                 self.giveUp(.moved)
                 break
             }
+            self.noticeTenure()
             do throws(EngineError) {
                 let fence = try await self.obtainFence()
                 try await self.openRooms(fence)
@@ -170,6 +196,8 @@ package actor SlotWriter {
         let fence = try await self.broker.claim(
             self.slot, view: view.number, node: self.map.node, incarnation: self.map.incarnation)
         self.metrics.slotClaims.increment()
+        if let last = self.lastFence, last != fence, last.generation == fence.generation { self.loseProof() }
+        self.lastFence = fence
         self.logger.debug("slot claimed", metadata: ["slot": "\(self.slot)", "fence": "\(fence)"])
         self.fence = fence
         return fence
@@ -262,7 +290,7 @@ package actor SlotWriter {
         self.fence = nil
         let before = self.map.view?.number
         await self.membership.refresh()
-        guard self.map.owns(self.slot) else { return self.giveUp(.moved) }
+        guard self.isOwner else { return self.giveUp(.moved) }
         // Owner by the newest view and still refused: another node has a newer one yet. Do not spin on it.
         if self.map.view?.number == before { await self.loop.sleep(for: .milliseconds(50)) }
     }

@@ -67,6 +67,7 @@ extension Session {
                     continuation.resume(returning: $0)
                 }
             }
+            guard case .connecting = self.phase else { return }
             switch result {
             case .success(let outcome): subs[name] = SubscribeResult(outcome, recovery: recovery)
             case .failure(let error): return self.refuseConnect(id, error)
@@ -136,6 +137,8 @@ final class GatedTransport: SessionTransport, @unchecked Sendable {
     // Safe: like every transport it is used on its connection's loop alone.
     private let transport: any SessionTransport
     private var held: [SharedFrame] = []
+    private var heldBytes = 0
+    private static let heldBytesLimit = 1 << 20
     private var isOpen = false
 
     init(_ transport: any SessionTransport) { self.transport = transport }
@@ -144,6 +147,8 @@ final class GatedTransport: SessionTransport, @unchecked Sendable {
 
     func send(_ frame: SharedFrame) {
         guard !self.isOpen else { return self.transport.send(frame) }
+        self.heldBytes += frame.bytes.count
+        guard self.heldBytes <= GatedTransport.heldBytesLimit else { return self.close(.slow) }
         self.held.append(frame)
     }
 
@@ -154,6 +159,7 @@ final class GatedTransport: SessionTransport, @unchecked Sendable {
         self.isOpen = true
         for frame in self.held { self.transport.send(frame) }
         self.held = []
+        self.heldBytes = 0
     }
 }
 

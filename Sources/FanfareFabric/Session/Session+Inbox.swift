@@ -46,11 +46,14 @@ extension Session {
                 result.offset = tail.top
                 if since != nil { self.services.metrics.recoveriesFailed.increment() }
             }
-            self.inboxSequence = max(tail.top, self.inboxSequence ?? 0)
+            // Where nothing was recovered, what was not pushed yet is still owed to the subscription that was there before.
+            if result.recovered || self.inboxSequence == nil {
+                self.inboxSequence = max(tail.top, self.inboxSequence ?? 0)
+            }
         } catch {
             // The position that the client has stays good for its next attempt; without one it is not known.
             result.offset = since ?? 0
-            if let since { self.inboxSequence = max(since, self.inboxSequence ?? 0) }
+            if let since, self.inboxSequence == nil { self.inboxSequence = since }
         }
         return result
     }
@@ -60,12 +63,12 @@ extension Session {
         switch self.phase {
         case .closed, .refused, .new: return false
         case .connecting:
-            if self.inboxHeld.count < 1000 { self.inboxHeld.append(push) }
+            self.hold(push)
             return true
         case .connected: break
         }
-        guard !self.isRepairingInbox || push.sequence == 0 else {
-            if self.inboxHeld.count < 1000 { self.inboxHeld.append(push) }
+        guard self.inboxReads == 0 && !self.isRepairingInbox || push.sequence == 0 else {
+            self.hold(push)
             return true
         }
         self.give(push)
@@ -82,7 +85,14 @@ extension Session {
             .publication(Publication(offset: push.sequence, data: push.payload)), channel: Channel.user(self.user).name)
     }
 
+    /// Who cannot be given what waits comes back and recovers it.
+    private func hold(_ push: InboxPush) {
+        guard self.inboxHeld.count < 1000 else { return self.close(.insufficientState) }
+        self.inboxHeld.append(push)
+    }
+
     func deliverHeldInbox() {
+        guard self.inboxReads == 0 else { return }
         let held = self.inboxHeld
         self.inboxHeld = []
         for push in held { _ = self.deliver(push) }

@@ -84,7 +84,13 @@ extension Session {
         let serial = self.lastSerial
         self.subscriptions[channel.name] = Subscription(
             channel: channel, serial: serial, isServerSide: false, isActive: true)
+        // Pushes wait, so that none comes both before the answer and in it.
+        self.inboxReads += 1
         self.loop.task {
+            defer {
+                self.inboxReads -= 1
+                self.deliverHeldInbox()
+            }
             let recovery = RecoverRequest(recover: request.recover, offset: request.offset, epoch: request.epoch)
             let result = await self.openInbox(recovery: recovery)
             if result.wasRecovering, !result.recovered, request.rejectsUnrecovered {

@@ -58,6 +58,8 @@ package actor Session: SessionHandler {
     /// The user channel: the highest sequence given, or nil while it is not known.
     var inboxSequence: UInt64?
     var inboxHeld: [InboxPush] = []
+    /// Reads of the inbox under way: pushes wait for them.
+    var inboxReads = 0
     var isRepairingInbox = false
 
     private var awaitsPong = false
@@ -83,7 +85,10 @@ package actor Session: SessionHandler {
         self.services.metrics.sessionOpened()
         self.staleTimer = self.loop.schedule(after: self.services.limits.staleTime) {
             self.onThisLoop { session in
-                if case .new = session.phase { session.close(.stale) }
+                switch session.phase {
+                case .new, .connecting: session.close(.stale)
+                case .connected, .refused, .closed: break
+                }
             }
         }
     }
@@ -183,6 +188,7 @@ package actor Session: SessionHandler {
 
     /// Connect was answered with an error: the client goes by itself, or is sent away after a while.
     func refuseConnect(_ id: UInt32, _ error: FanfareError) {
+        if case .closed = self.phase { return }
         self.refuse(id, error)
         self.phase = .refused
         self.loop.schedule(after: .seconds(5)) {

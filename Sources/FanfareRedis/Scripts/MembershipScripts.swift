@@ -1,6 +1,7 @@
 /// Who is in the cluster, by the server's clock.
 enum MembershipScripts {
-    /// KEYS: view, members, leases. ARGV: node, member, lease in milliseconds, new generation, channel of changes.
+    /// KEYS: view, members, leases. ARGV: node, member, lease in milliseconds, new generation, channel of changes,
+    /// generation and number of the newest view that the member knows.
     /// Returns generation, number, and node and member in turns.
     static let heartbeat = """
         #!lua flags=allow-oom
@@ -13,6 +14,9 @@ enum MembershipScripts {
         if not generation or not number then
           redis.call('DEL', KEYS[2], KEYS[3])
           generation, number, changed = ARGV[4], 0, true
+        elseif generation == ARGV[6] and number < tonumber(ARGV[7]) then
+          -- A view that was given out is lost: its number must not be given to another one.
+          number, changed = tonumber(ARGV[7]), true
         end
         if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
           redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])

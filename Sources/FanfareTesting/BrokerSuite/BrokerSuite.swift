@@ -154,3 +154,12 @@ func rooms(inSlotOf room: String, count: Int) -> [String] {
     let slot = Slot(of: room)
     return Array((0...).lazy.map { "room:other-\($0)" }.filter { Slot(of: $0) == slot }.prefix(count))
 }
+
+extension Broker {
+    /// A heartbeat of a member that knows no view yet.
+    package func heartbeat(
+        _ member: Member, lease: Duration, newGeneration: String
+    ) async throws(EngineError) -> View {
+        try await self.heartbeat(member, lease: lease, newGeneration: newGeneration, seen: nil)
+    }
+}

@@ -77,6 +77,22 @@ enum MembershipChecks {
             try await one.broker.leave(one.member())
             try await eventually("the leave is announced") { two.receiver.count(of: .membershipChanged) == 2 }
         },
+        BrokerCheck("an engine that lost a view goes on above it") { cluster in
+            let node = cluster.first
+            func beat(seen: ViewNumber?) async throws -> ViewNumber {
+                let view = try await node.broker.heartbeat(
+                    node.member(), lease: .seconds(60), newGeneration: "g", seen: seen)
+                return view.number
+            }
+            try expectEqual(try await beat(seen: nil), ViewNumber(generation: "g", number: 1))
+            try expectEqual(
+                try await beat(seen: ViewNumber(generation: "g", number: 7)), ViewNumber(generation: "g", number: 8))
+            try expectEqual(
+                try await beat(seen: ViewNumber(generation: "g", number: 8)), ViewNumber(generation: "g", number: 8))
+            try expectEqual(
+                try await beat(seen: ViewNumber(generation: "another", number: 70)),
+                ViewNumber(generation: "g", number: 8))
+        },
         BrokerCheck("addresses may contain what separates fields") { cluster in
             var member = cluster.first.member()
             member.address = "http://[::1]:80/a\nb"

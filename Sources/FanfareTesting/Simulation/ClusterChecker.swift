@@ -1,3 +1,4 @@
+import FanfareCore
 import FanfareEngines
 import FanfareModel
 import FanfareProtocol
@@ -16,6 +17,10 @@ package final class ClusterChecker: @unchecked Sendable {
     /// room → epoch → payloads by offset, from 1.
     private var logs: [String: [String: [String]]] = [:]
     private var payloadPositions: [String: StreamPosition] = [:]
+    /// What publishers were told is in the log.
+    private var acknowledgements: [(payload: String, room: String, position: StreamPosition)] = []
+    /// How often the engine came back with less than it had.
+    package private(set) var losses = 0
     package private(set) var appended = 0
     package private(set) var acknowledged = 0
     package private(set) var delivered = 0
@@ -34,7 +39,9 @@ package final class ClusterChecker: @unchecked Sendable {
             self.violated("slot \(slot): nodes \(writer) and \(node) both wrote under fence \(fence)")
         }
         self.writers[key] = node
-        if let highest = self.highestFence[slot], highest.number > fence.number {
+        if let highest = self.highestFence[slot], highest.generation == fence.generation,
+            highest.number > fence.number
+        {
             self.violated("slot \(slot): a write under fence \(fence) after one under \(highest)")
         }
         self.highestFence[slot] = fence
@@ -51,7 +58,8 @@ package final class ClusterChecker: @unchecked Sendable {
                 log.append(payload)
                 self.appended += 1
                 let position = StreamPosition(offset: UInt64(log.count), epoch: one.batch.epoch)
-                if let first = self.payloadPositions[payload] {
+                // What the engine forgot, idempotency keys among it, may come a second time.
+                if let first = self.payloadPositions[payload], self.losses == 0 {
                     self.violated("\(one.room): \(payload) appended twice, at \(first) and \(position)")
                 }
                 self.payloadPositions[payload] = position
@@ -60,9 +68,56 @@ package final class ClusterChecker: @unchecked Sendable {
         }
     }
 
+    /// The engine is about to come back with less than it had.
+    func engineLost() { self.losses += 1 }
+
+    /// An owner put a room back, or gave it a new epoch.
+    func restored(_ room: String, _ stored: StoredRoom) {
+        var log = self.logs[room]?[stored.top.epoch] ?? []
+        if log.isEmpty { log = Array(repeating: "?", count: Int(stored.firstOffset) - 1) }
+        for (index, body) in stored.bodies.enumerated() {
+            let payload = (try? PublicationBody.decode(body)).map { String(decoding: $0.data, as: UTF8.self) } ?? "?"
+            let offset = Int(stored.firstOffset) + index
+            if offset > log.count {
+                log.append(payload)
+            } else if log[offset - 1] != payload {
+                self.violated("\(room): \(payload) put back at \(offset), where \(log[offset - 1]) was")
+            }
+        }
+        if self.losses == 0 { self.violated("\(room): put back to \(stored.top) though nothing was lost") }
+        self.logs[room, default: [:]][stored.top.epoch] = log
+    }
+
+    /// All is calm: what was acknowledged is in the history, or the room says by its epoch that something was lost.
+    func judge(_ state: MemoryBrokerState, now: MonotonicInstant) {
+        for one in self.acknowledgements {
+            guard let stored = state.read(one.room, since: 0, limit: .max, now: now) else {
+                if self.losses == 0 { self.violated("\(one.room): nothing is stored") }
+                continue
+            }
+            guard stored.top.epoch == one.position.epoch else {
+                if self.losses == 0 { self.violated("\(one.room): the epoch changed though nothing was lost") }
+                continue
+            }
+            let offset = one.position.offset
+            if offset > stored.top.offset {
+                self.violated(
+                    "\(one.room): \(one.payload) was acknowledged at \(one.position), the top is \(stored.top)")
+            } else if offset >= stored.firstOffset {
+                let body = stored.bodies[Int(offset - stored.firstOffset)]
+                let payload = (try? PublicationBody.decode(body)).map { String(decoding: $0.data, as: UTF8.self) }
+                if payload != one.payload {
+                    self.violated(
+                        "\(one.room): \(one.payload) was acknowledged at \(one.position), \(payload ?? "?") is there")
+                }
+            }
+        }
+    }
+
     /// A publisher was told that its publication is in the log.
     func acknowledged(_ payload: String, room: String, _ position: StreamPosition) {
         self.acknowledged += 1
+        self.acknowledgements.append((payload, room, position))
         if self.payload(room, position) != payload {
             self.violated("\(room): \(payload) was acknowledged at \(position) but is not there")
         }

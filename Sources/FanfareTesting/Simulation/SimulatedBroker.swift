@@ -45,12 +45,12 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
     package func stop() async { self.receiver = nil }
 
     package func heartbeat(
-        _ member: Member, lease: Duration, newGeneration: String
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
     ) async throws(EngineError) -> View {
         let engine = self.engine
         return try await engine.exchange(self) { state in
             let (view, changed) = state.heartbeat(
-                member, lease: lease, newGeneration: newGeneration, now: engine.loop.now)
+                member, lease: lease, newGeneration: newGeneration, seen: seen, now: engine.loop.now)
             if changed { engine.announceMembership() }
             return .success(view)
         }
@@ -106,8 +106,10 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
         let engine = self.engine
         return try await engine.exchange(self) { state in
             Result { () throws(EngineError) in
-                try state.restore(
+                let done = try state.restore(
                     name, to: room, from: found, fence: fence, retention: retention, now: engine.loop.now)
+                if done { engine.onRestore(name, room) }
+                return done
             }
         }
     }

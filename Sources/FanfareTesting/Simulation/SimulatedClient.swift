@@ -101,6 +101,19 @@ package final class SimulatedClient: @unchecked Sendable {
         self.send(request + "}", about: room)
     }
 
+    /// Leaves a room, and comes back to it after a while.
+    func leave(_ room: String) {
+        guard self.places[room]?.isSubscribed == true else { return }
+        self.send("\"unsubscribe\":{\"channel\":\"\(room)\"}", about: room)
+    }
+
+    private func left(_ room: String, _ transport: ClientTransport) {
+        self.places[room]?.isSubscribed = false
+        self.loop.schedule(after: .milliseconds(300)) {
+            if self.transport === transport, self.places[room]?.isSubscribed == false { self.subscribe(room) }
+        }
+    }
+
     func received(_ object: Bytes, _ transport: ClientTransport) {
         guard transport === self.transport else { return }
         guard let json = try? JSON.parse(object) else {
@@ -114,6 +127,9 @@ package final class SimulatedClient: @unchecked Sendable {
             for room in self.places.keys.sorted() { self.subscribe(room) }
         } else if let result = json["subscribe"] {
             self.subscribed(room, result)
+        } else if json["unsubscribe"] != nil {
+            // Its subscription may have ended before the command arrived; then the client has subscribed again already.
+            if self.places[room]?.isSubscribed == true { self.left(room, transport) }
         } else if let error = json["error"] {
             if error["temporary"]?.boolValue == true, !room.isEmpty {
                 self.loop.schedule(after: .milliseconds(200)) {

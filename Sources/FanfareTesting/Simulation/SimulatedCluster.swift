@@ -12,6 +12,7 @@ package final class SimulatedNode: @unchecked Sendable {
     let loops: [SimulatedLoop]
     package fileprivate(set) var isUp = true
     fileprivate(set) var isPaused = false
+    fileprivate(set) var isDraining = false
 
     fileprivate init(id: NodeID, node: Node, loops: [SimulatedLoop]) {
         self.id = id
@@ -43,6 +44,7 @@ package final class SimulatedCluster: @unchecked Sendable {
     private var clients: [SimulatedClient] = []
     private let outside: SimulatedLoop
     private let publisher: SimulatedPublisher
+    private var edgeLimits = EdgeHub.Limits()
     package private(set) var faultLog: [String] = []
 
     package init(seed: UInt64, plan: Plan = Plan()) {
@@ -54,6 +56,7 @@ package final class SimulatedCluster: @unchecked Sendable {
         self.publisher = SimulatedPublisher(loop: self.outside, checker: self.checker)
         let checker = self.checker
         self.engine.onAppend = { checker.appended(by: $0, slot: $1, fence: $2, $3) }
+        self.engine.onRestore = { checker.restored($0, $1) }
     }
 
     private var rooms: [String] { (0..<self.plan.rooms).map { "room:\($0)" } }
@@ -61,6 +64,8 @@ package final class SimulatedCluster: @unchecked Sendable {
     /// Hurts the cluster, heals it, and demands that everyone is brought up to date.
     /// - Returns: what was broken; empty where nothing was.
     package func run() -> [String] {
+        let drawn = self.drawFaults()
+        if drawn.batchLoss == nil { self.edgeLimits.checkInterval = .seconds(600) }
         for index in 0..<self.plan.nodes { self.boot(NodeID("n\(index)")) }
         _ = self.scheduler.run(for: .seconds(5)) {
             self.nodes.values.allSatisfy { $0.node.map.view?.members.count == self.plan.nodes }
@@ -74,21 +79,38 @@ package final class SimulatedCluster: @unchecked Sendable {
             self.clients.append(client)
             client.connect()
         }
-        let drawn = self.drawFaults()
         self.engine.faults = drawn
         self.schedulePublications()
         self.scheduleAccidents()
+        self.scheduleLeaving()
         _ = self.scheduler.run(for: self.plan.hurt) { !self.checker.violations.isEmpty }
         self.heal()
-        let isCalm = self.scheduler.run(for: .seconds(120)) {
+        // Where batches are lost silently, positions are compared now and then; all other losses are told.
+        let patience: Duration = drawn.batchLoss == nil ? .seconds(40) : .seconds(120)
+        let isDone = self.calmDown(for: patience)
+        // Owners mend what the engine lost when they next write: one more publication in each room.
+        self.publisher.expect(self.plan.rooms)
+        for room in self.rooms {
+            self.outside.execute {
+                self.publisher.publish("\"last of \(room)\"", room: room) { [unowned self] in self.randomNode() }
+            }
+        }
+        if isDone { _ = self.calmDown(for: patience) }
+        self.checker.judge(self.engine.state, now: self.scheduler.now)
+        return self.checker.violations
+    }
+
+    /// - Returns: whether all publications were acknowledged and everyone was brought up to date.
+    private func calmDown(for patience: Duration) -> Bool {
+        let isCalm = self.scheduler.run(for: patience) {
             !self.checker.violations.isEmpty
                 || self.publisher.isDone && self.clients.allSatisfy { $0.isUpToDate() }
         }
         if !isCalm {
-            self.checker.violated("not calm 120 s after the last fault; publisher: \(self.publisher.describe())")
+            self.checker.violated("not calm \(patience) after the last fault; publisher: \(self.publisher.describe())")
             for client in self.clients where !client.isUpToDate() { self.checker.violated(client.describe()) }
         }
-        return self.checker.violations
+        return isCalm && self.checker.violations.isEmpty
     }
 
     // MARK: Nodes
@@ -99,7 +121,8 @@ package final class SimulatedCluster: @unchecked Sendable {
         logger.logLevel = .critical
         let broker = self.engine.makeBroker(for: id, loop: loops[0])
         let node = Node(
-            NodeConfiguration(name: id), loops: loops, broker: broker, store: nil, tokens: NoTokens(),
+            NodeConfiguration(name: id, edge: self.edgeLimits), loops: loops, broker: broker, store: nil,
+            tokens: NoTokens(),
             surroundings: self.scheduler.surroundings(), logger: logger
         ) { _, _, _, _ throws(FanfareError) in throw .methodNotFound }
         self.nodes[id] = SimulatedNode(id: id, node: node, loops: loops)
@@ -119,6 +142,37 @@ package final class SimulatedCluster: @unchecked Sendable {
         self.engine.forget(node.id)
         self.engine.partitioned.remove(node.id)
         for client in self.clients where client.node === node { client.lost(nil) }
+    }
+
+    /// The node leaves in peace; its process ends when it has.
+    private func drain(_ node: SimulatedNode, then boot: @escaping @Sendable () -> Void) {
+        guard node.isUp, !node.isDraining else { return }
+        self.faultLog.append("drain \(node.id)")
+        node.isDraining = true
+        let caller = SimulatedCaller(loop: node.loops[0])
+        node.loops[0].execute {
+            caller.drain(node.node) {
+                self.outside.execute {
+                    guard node.isUp else { return }
+                    node.isUp = false
+                    for loop in node.loops { loop.kill() }
+                    self.engine.forget(node.id)
+                    self.engine.partitioned.remove(node.id)
+                    for client in self.clients where client.node === node { client.lost(nil) }
+                    boot()
+                }
+            }
+        }
+    }
+
+    /// The engine loses what it did in the last `age`, or everything.
+    private func loseState(_ age: Duration, everything: Bool) {
+        let snapshot = self.engine.state
+        self.outside.schedule(after: age) {
+            self.faultLog.append(everything ? "wipe" : "rollback by \(age)")
+            self.checker.engineLost()
+            self.engine.restart(with: everything ? nil : snapshot)
+        }
     }
 
     private func pause(_ node: SimulatedNode, for duration: Duration) {
@@ -154,20 +208,34 @@ package final class SimulatedCluster: @unchecked Sendable {
         for _ in 0..<count {
             let when = self.scheduler.random.duration(0...span)
             let length = self.scheduler.random.duration(100_000...6_000_000)
-            let kind = self.scheduler.random.next() % 3
+            let kind = self.scheduler.random.next() % 12
+            let age = self.scheduler.random.duration(1000...1_500_000)
             self.outside.schedule(after: when) {
                 guard let node = self.randomNode() else { return }
                 switch kind {
-                case 0:
+                case 0, 1, 2:
+                    // One that is being drained boots again by itself, and would be there twice.
+                    guard !node.isDraining else { return }
                     self.crash(node)
                     self.outside.schedule(after: length) { self.boot(node.id) }
-                case 1: self.pause(node, for: length)
+                case 3, 4, 5: self.pause(node, for: length)
+                case 6, 7: self.drain(node) { self.outside.schedule(after: length / 4) { self.boot(node.id) } }
+                case 8: self.loseState(age, everything: false)
+                case 9: self.loseState(age, everything: true)
                 default:
                     self.faultLog.append("partition \(node.id) for \(length)")
                     self.engine.partitioned.insert(node.id)
                     self.outside.schedule(after: length) { self.engine.reconnect(node.id) }
                 }
             }
+        }
+    }
+
+    private func scheduleLeaving() {
+        let span = self.plan.hurt.nanoseconds / 1000
+        for client in self.clients {
+            let room = self.rooms[Int(self.scheduler.random.next() % UInt64(self.plan.rooms))]
+            self.outside.schedule(after: self.scheduler.random.duration(0...span)) { client.leave(room) }
         }
     }
 
@@ -207,7 +275,7 @@ final class SimulatedPublisher: @unchecked Sendable {
 
     var isDone: Bool { self.done == self.expected }
     func describe() -> String { "\(self.done) of \(self.expected) done, open: \(self.open.sorted().prefix(5))" }
-    func expect(_ count: Int) { self.expected = count }
+    func expect(_ count: Int) { self.expected += count }
 
     func publish(_ payload: String, room: String, through findNode: @escaping @Sendable () -> SimulatedNode?) {
         self.open.insert(payload)
@@ -259,6 +327,18 @@ actor SimulatedCaller {
         _ reply: @escaping @Sendable (Result<StreamPosition?, FanfareError>) -> Void
     ) {
         self.onThisLoop { $0.begin(order, node, reply) }
+    }
+
+    nonisolated func drain(_ node: Node, _ done: @escaping @Sendable () -> Void) {
+        self.onThisLoop { $0.beginDrain(node, done) }
+    }
+
+    private func beginDrain(_ node: Node, _ done: @escaping @Sendable () -> Void) {
+        self.loop.task {
+            await node.drain(within: .seconds(1))
+            done()
+            _ = self.loop
+        }
     }
 
     private func begin(

@@ -35,6 +35,9 @@ package final class SimulatedEngine: @unchecked Sendable {
     /// Called for each accepted append, before anybody is told.
     package var onAppend: (NodeID, Slot, Fence, [MemoryBrokerState.Published]) -> Void = { _, _, _, _ in }
 
+    /// Called for each room that an owner put into the engine, before anybody is told.
+    package var onRestore: (String, StoredRoom) -> Void = { _, _ in }
+
     package init(scheduler: SimulatedScheduler) {
         self.scheduler = scheduler
         self.loop = scheduler.makeLoop(name: "engine")
@@ -128,6 +131,15 @@ package final class SimulatedEngine: @unchecked Sendable {
 
     func subscribe(_ node: NodeID, _ room: String) { self.subscribers[room, default: []].insert(node) }
     func unsubscribe(_ node: NodeID, _ room: String) { self.subscribers[room]?.remove(node) }
+
+    /// The engine comes back with what it had once, or with nothing. Links break and are made anew.
+    package func restart(with snapshot: MemoryBrokerState?) {
+        if let snapshot { self.state.rollBack(to: snapshot) } else { self.state.wipe() }
+        for (node, broker) in self.brokers.sorted(by: { $0.key < $1.key }) {
+            broker.missedSomething()
+            if !self.partitioned.contains(node) { broker.healed() }
+        }
+    }
 
     /// One node's partition ends.
     package func reconnect(_ node: NodeID) {

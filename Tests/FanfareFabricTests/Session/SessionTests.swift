@@ -1,0 +1,177 @@
+import FanfareCore
+import FanfareEngines
+import FanfareModel
+import FanfareProtocol
+import FanfareTesting
+import Testing
+
+@testable import FanfareFabric
+
+@Suite("Sessions") struct SessionTests {
+    struct Case: Sendable {
+        var name: String
+        /// nil: nobody connected yet.
+        var token: String?
+        var message: String
+        /// The error of reply 7, or the code of the disconnect.
+        var error: Int64?
+        var disconnect: UInt16?
+    }
+
+    static let cases: [Case] = [
+        Case(name: "subscribe first", message: #"{"id":7,"subscribe":{"channel":"room:1"}}"#, disconnect: 3501),
+        Case(name: "no JSON", message: "hello", disconnect: 3501),
+        Case(name: "forged token", message: #"{"id":7,"connect":{"token":"forged"}}"#, disconnect: 3500),
+        Case(name: "expired token", message: #"{"id":7,"connect":{"token":"expired"}}"#, error: 109),
+        Case(name: "connect twice", token: "", message: #"{"id":7,"connect":{}}"#, disconnect: 3501),
+        Case(name: "send", token: "", message: #"{"send":{"data":1}}"#, disconnect: 3508),
+        Case(name: "pong without ping", token: "", message: "{}", disconnect: 3501),
+        Case(name: "no namespace", token: "", message: #"{"id":7,"subscribe":{"channel":"foo"}}"#, error: 102),
+        Case(
+            name: "dm out of order", token: "user:a", message: #"{"id":7,"subscribe":{"channel":"dm:b:a"}}"#, error: 107
+        ),
+        Case(name: "another's dm", token: "user:c", message: #"{"id":7,"subscribe":{"channel":"dm:a:b"}}"#, error: 103),
+        Case(
+            name: "another's inbox", token: "user:a", message: #"{"id":7,"subscribe":{"channel":"user:b"}}"#, error: 103
+        ),
+        Case(
+            name: "twice", token: "",
+            message: #"{"id":6,"subscribe":{"channel":"room:1"}}"# + "\n"
+                + #"{"id":7,"subscribe":{"channel":"room:1"}}"#,
+            error: 105),
+        Case(
+            name: "too many", token: "",
+            message: ["1", "2", "3"].map { "{\"id\":\(4 + (Int($0) ?? 0)),\"subscribe\":{\"channel\":\"room:\($0)\"}}" }
+                .joined(separator: "\n"), error: 106),
+        Case(
+            name: "anonymous publish", token: "", message: #"{"id":7,"publish":{"channel":"room:1","data":1}}"#,
+            error: 103),
+        Case(
+            name: "too long", token: "user:a",
+            message: #"{"id":7,"publish":{"channel":"room:1","data":"\#(String(repeating: "x", count: 200))"}}"#,
+            error: 107),
+        Case(name: "anonymous rpc", token: "", message: #"{"id":7,"rpc":{"method":"follow"}}"#, error: 101),
+        Case(name: "unknown method", token: "user:a", message: #"{"id":7,"rpc":{"method":"x"}}"#, error: 104),
+        Case(
+            name: "bad subscription token", token: "user:a",
+            message: #"{"id":7,"subscribe":{"channel":"room:1","token":"x"}}"#, error: 103),
+        Case(
+            name: "expired subscription token", token: "user:a",
+            message: #"{"id":7,"subscribe":{"channel":"room:1","token":"expired"}}"#, error: 109),
+        Case(
+            name: "reverse from the beginning", token: "",
+            message:
+                #"{"id":7,"history":{"channel":"room:1","reverse":true,"limit":1,"since":{"offset":0,"epoch":""}}}"#,
+            error: 107),
+        Case(
+            name: "another epoch", token: "",
+            message: #"{"id":7,"history":{"channel":"room:1","limit":1,"since":{"offset":1,"epoch":"zz"}}}"#, error: 112
+        ),
+        Case(name: "unsubscribe from nothing", token: "", message: #"{"id":7,"unsubscribe":{"channel":"room:9"}}"#),
+    ]
+
+    @Test(arguments: cases) func answers(_ one: Case) async {
+        let (error, disconnect) = await onOwnThread {
+            let bench = Bench {
+                $0.session.channels = 2
+                $0.session.dataBytes = 100
+            }
+            let client = one.token.map { bench.connect($0) } ?? bench.open()
+            client.send(one.message)
+            bench.run()
+            return (client.error(7), client.transport.closed?.code)
+        }
+        #expect(error == one.error, "\(one.name)")
+        #expect(disconnect == one.disconnect, "\(one.name)")
+    }
+
+    @Test func commandsWaitForConnect() async {
+        let ids = await onOwnThread {
+            let bench = Bench()
+            let client = bench.open()
+            client.send(
+                #"{"id":1,"connect":{"token":"user:a"}}"# + "\n" + #"{"id":2,"subscribe":{"channel":"room:1"}}"# + "\n"
+                    + #"{"id":3,"publish":{"channel":"room:1","data":1}}"#)
+            bench.run()
+            return client.transport.objects.compactMap { $0["id"]?.integerValue }
+        }
+        #expect(ids.first == 1)
+        #expect(ids.sorted() == [1, 2, 3])
+    }
+
+    @Test func theSilentAreSentAway() async {
+        let codes = await onOwnThread {
+            let bench = Bench()
+            let stale = bench.open()
+            let silent = bench.connect()
+            let expiring = bench.connect("user:a:\(1_767_225_600 + 10)")
+            bench.run(.seconds(16))
+            let early = (stale.transport.closed?.code, silent.transport.closed?.code)
+            for _ in 0..<60 {
+                // This one answers its pings.
+                let before = expiring.transport.objects.count
+                bench.run(.seconds(1))
+                if expiring.transport.objects.dropFirst(before).contains(where: { $0.objectValue?.isEmpty == true }) {
+                    expiring.send("{}")
+                }
+            }
+            return (early.0, early.1, silent.transport.closed?.code, expiring.transport.closed?.code, silent.isPinged)
+        }
+        #expect(codes.0 == 3502)
+        #expect(codes.1 == nil)
+        #expect(codes.2 == 3012)
+        #expect(codes.3 == 3005)
+        #expect(codes.4)
+    }
+
+    @Test("who leaves while subscribing is answered, and given nothing")
+    func leavingEarly() async {
+        let (answered, left, pushes, rooms) = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect()
+            client.send(
+                #"{"id":2,"subscribe":{"channel":"room:1"}}"# + "\n" + #"{"id":3,"unsubscribe":{"channel":"room:1"}}"#)
+            bench.run()
+            _ = bench.publish("1", to: "room:1")
+            bench.run(.seconds(5))
+            return (
+                client.reply(2) != nil, client.reply(3) != nil, client.pushes.count, bench.node.subscriptions.roomCount
+            )
+        }
+        #expect(answered)
+        #expect(left)
+        #expect(pushes == 0)
+        #expect(rooms == 0)
+    }
+
+    @Test("a session that ends while its server-side subscriptions are made leaves nothing behind")
+    func endingEarly() async {
+        let sessions = await onOwnThread {
+            let bench = Bench()
+            let client = bench.open()
+            client.send(#"{"id":1,"connect":{"token":"user:a"}}"#)
+            bench.loop.execute { client.session?.closed() }
+            bench.run(.seconds(5))
+            return bench.wait { await bench.node.hubs[0].sessionCount }
+        }
+        #expect(sessions == 0)
+    }
+
+    @Test("pushes of the inbox come once, in order; notices always")
+    func inbox() async {
+        let offsets = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect("user:a")
+            bench.loop.execute {
+                for sequence: UInt64 in [5, 5, 4, 9, 0, 9, 0] {
+                    client.session?.onThisLoop { session in
+                        _ = session.deliver(InboxPush(sequence: sequence, payload: Bytes("{}".utf8)))
+                    }
+                }
+            }
+            bench.run()
+            return client.pushes.map { $0["pub"]?["offset"]?.integerValue ?? 0 }
+        }
+        #expect(offsets == [5, 9, 0, 0])
+    }
+}
