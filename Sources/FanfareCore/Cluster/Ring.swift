@@ -29,9 +29,13 @@ package enum Ring {
 
     /// The index in `members` of each slot's owner; empty where there are no members.
     package static func assign(to members: [Member]) -> [Int] {
+        self.assign(to: members, bounds: members.map { self.bound(of: $0, among: members) })
+    }
+
+    /// - Parameter bounds: the most slots that each member may own; in sum at least all slots.
+    static func assign(to members: [Member], bounds: [Int]) -> [Int] {
         guard members.count > 1 else { return members.isEmpty ? [] : Array(repeating: 0, count: Slot.count) }
         let costs = members.map { self.costs(of: $0) }
-        let bounds = members.map { self.bound(of: $0, among: members) }
         var owner = Array(repeating: -1, count: Slot.count)
         var owned = Array(repeating: [Int](), count: members.count)
         var waiting = Array(0..<Slot.count)
