@@ -1,8 +1,18 @@
 import ArgumentParser
 import FanfareCommand
 import FanfareEngines
+import Glibc
 
 @main
+enum Program {
+    static func main() async {
+        // A reader that goes away is told by the write (`fanfare watch … | head -1`); an import does not end for want of
+        // somebody who looks at its progress.
+        signal(SIGPIPE, SIG_IGN)
+        await Fanfare.main()
+    }
+}
+
 struct Fanfare: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "fanfare",

@@ -42,6 +42,7 @@ package struct WatchClient: Sendable {
         while true {
             do {
                 try await self.connect(&session, publish: publish, note: note) {
+                    if attempt > 0 { note("connected again") }
                     attempt = 0
                     wasSubscribed = true
                 }

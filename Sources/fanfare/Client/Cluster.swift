@@ -42,7 +42,7 @@ struct Cluster: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show which node owns which slots, or a channel.",
             discussion: """
-                Needs FANFARE_API_KEY in the environment. `--json` lists every slot.
+                Needs FANFARE_API_KEY in the environment. `--json` without a channel lists every slot.
 
                 Examples:
                   fanfare cluster slots
@@ -63,7 +63,9 @@ struct Cluster: AsyncParsableCommand {
                 if let channel = self.channel { parameters = ["channel": .string(channel)] }
                 let slots = try await self.server.api().call("cluster_slots", parameters)
                 if self.json {
-                    Output.line(slots.serialize())
+                    var shown = slots
+                    if let channel = slots["channel"] { shown = ["view": slots["view"] ?? .null, "channel": channel] }
+                    Output.line(shown.serialize())
                 } else {
                     for line in Tables.slots(slots) { Output.line(line) }
                 }
