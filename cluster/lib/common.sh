@@ -37,13 +37,16 @@ is_port() { is_number "$1" && [ "$1" -ge 1 ] && [ "$1" -le 65535 ]; }
 
 # One script at a time works on a state folder.
 take_lock() {
-    mkdir -p "$STATE" || die "cannot make $STATE"
-    exec 9>"$STATE/lock" || die "cannot write to $STATE"
+    mkdir -p "$STATE" 2>/dev/null || die "cannot make the folder $STATE: no permission? FANFARE_CLUSTER_DIR names another"
+    { : >>"$STATE/lock"; } 2>/dev/null || die "cannot write to $STATE: run this as the user that started the cluster"
+    exec 9>>"$STATE/lock"
     if ! flock -n 9; then
         say "another cluster command is at work in $STATE; waiting for it"
         flock 9
     fi
 }
+
+ENV_NAMES=(FANFARE_API_KEY FANFARE_TOKEN_SECRET REDIS_URL DATABASE_URL FANFARE_NODE_URLS FANFARE_BINARY)
 
 # Reads the state's variables; returns 1 where there is no state yet.
 load_env() {
@@ -52,9 +55,65 @@ load_env() {
         if [ -e "$ENV_FILE" ]; then die "$ENV_FILE cannot be read: run this as the user that started the cluster"; fi
         return 1
     }
-    # shellcheck disable=SC1090
-    . "$ENV_FILE"
+    if env_is_whole; then
+        # shellcheck disable=SC1090
+        . "$ENV_FILE"
+    else
+        mend_env
+    fi
 }
+
+# A file cut short, by a full disk or an editor, must not pass for one with empty values.
+env_is_whole() {
+    local name
+    bash -n "$ENV_FILE" 2>/dev/null || return 1
+    for name in "${ENV_NAMES[@]}"; do grep -q "^$name=" "$ENV_FILE" || return 1; done
+}
+
+# Takes from a damaged file what is whole in it, and the rest from what runs.
+mend_env() {
+    local line name pid file number
+    printf '%s\n' "    $ENV_FILE is damaged: taking what is missing from what runs" >&2
+    while read -r line || [ -n "$line" ]; do
+        for name in "${ENV_NAMES[@]}"; do
+            if [[ $line =~ ^$name=\'([^\']*)\'$ ]]; then printf -v "$name" '%s' "${BASH_REMATCH[1]}"; fi
+        done
+    done <"$ENV_FILE"
+    [ -n "$FANFARE_NODE_URLS" ] || FANFARE_NODE_URLS=$(known_urls)
+    for file in "$STATE"/node-*.pid; do
+        number=${file##*/node-}
+        number=${number%.pid}
+        pid=$(pid_in "$file" "--node-name node-$number") || continue
+        [ -n "$FANFARE_BINARY" ] || FANFARE_BINARY=$(readlink "/proc/$pid/exe" || true)
+        while IFS= read -r -d '' line; do
+            name=${line%%=*}
+            case $name in FANFARE_API_KEY | FANFARE_TOKEN_SECRET | REDIS_URL | DATABASE_URL)
+                [ -n "${!name}" ] || printf -v "$name" '%s' "${line#*=}"
+                ;;
+            esac
+        done <"/proc/$pid/environ"
+    done
+    if [ -z "$REDIS_URL" ] && pid=$(pid_in "$STATE/redis.pid" "redis-server 127.0.0.1:"); then
+        line=$(command_line "$pid")
+        line=${line##*127.0.0.1:}
+        REDIS_URL=redis://127.0.0.1:${line%% *}
+    fi
+}
+
+# The nodes' URLs, also while the cluster is down: `up` goes on with the same ones.
+known_urls() { if [ -r "$STATE/nodes" ]; then tr '\n' ' ' <"$STATE/nodes"; fi; }
+
+# shell_words WORD…: as one would type them.
+shell_words() {
+    local word text=''
+    for word in "$@"; do
+        if [[ $word =~ ^[A-Za-z0-9_./:@%+=,-]+$ ]]; then text+=" $word"; else text+=" $(printf '%q' "$word")"; fi
+    done
+    printf '%s' "${text# }"
+}
+
+# The path as it is typed from here.
+shown() { case $1 in "$PWD"/*) printf '%s' "./${1#"$PWD"/}" ;; *) printf '%s' "$1" ;; esac }
 
 # Writes the state's variables so that no reader ever sees half a file, and nobody else reads the secrets.
 save_env() {
@@ -62,11 +121,12 @@ save_env() {
     rm -f "$fresh"
     (
         umask 077
-        for name in FANFARE_API_KEY FANFARE_TOKEN_SECRET REDIS_URL DATABASE_URL FANFARE_NODE_URLS FANFARE_BINARY; do
+        for name in "${ENV_NAMES[@]}"; do
             printf "%s='%s'\n" "$name" "${!name//\'/\'\\\'\'}"
         done >"$fresh"
     )
     mv -f "$fresh" "$ENV_FILE"
+    if [ -n "$FANFARE_NODE_URLS" ]; then printf '%s\n' "$FANFARE_NODE_URLS" >"$STATE/nodes"; fi
 }
 
 random_hex() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
@@ -85,6 +145,13 @@ lives() {
     local line
     { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
     case ${line##*) } in [ZX]*) return 1 ;; esac
+}
+
+# Whether the process is stopped (SIGSTOP).
+is_paused() {
+    local line
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    case ${line##*) } in T*) return 0 ;; *) return 1 ;; esac
 }
 
 # The command line of a process, words separated by blanks; empty for one that is gone, a zombie, or just replaced.

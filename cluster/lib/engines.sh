@@ -28,8 +28,10 @@ engine_port() {
 }
 
 start_redis() {
-    local port=$1 data=$STATE/redis log=$STATE/redis.log pid had=''
+    local port=$1 data=$STATE/redis log=$STATE/redis.log pid had='' version
     if [ -d "$data/appendonlydir" ]; then had=' with its data'; fi
+    version=$(redis-server --version | sed -nE 's/.* v=([0-9]+)\..*/\1/p')
+    if [ "${version:-7}" -lt 7 ]; then die "Redis $version is too old ($(command -v redis-server)): 7.0 or later is needed"; fi
     mkdir -p "$data"
     setsid redis-server --port "$port" --bind 127.0.0.1 --dir "$data" --daemonize no \
         --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction \
@@ -189,6 +191,8 @@ ensure_engines() {
         start_redis "$port"
         save_env
     fi
+    # Nobody knows its password any more, so that no node can be using it: the next start sets a new one.
+    if [ -z "$DATABASE_URL" ]; then stop_postgres; fi
     if postgres_pid >/dev/null; then
         say "PostgreSQL runs on 127.0.0.1:$(port_of "$DATABASE_URL")"
     else

@@ -5,14 +5,14 @@ node_urls() { read -r -a URLS <<<"$FANFARE_NODE_URLS" || true; }
 
 node_pid() { pid_in "$STATE/node-$1.pid" "serve --host 127.0.0.1 --port $(port_of "$2") --node-name node-$1"; }
 
-any_node_runs() {
-    local number
+# In a shell of its own: the caller may have more in URLS than runs yet.
+any_node_runs() (
     node_urls
     for number in "${!URLS[@]}"; do
-        if node_pid "$number" "${URLS[$number]}" >/dev/null; then return 0; fi
+        if node_pid "$number" "${URLS[$number]}" >/dev/null; then exit 0; fi
     done
-    return 1
-}
+    exit 1
+)
 
 # The status of the readiness endpoint: 200, 503, or 000 where nobody answers.
 readiness() {
@@ -80,6 +80,8 @@ stop_nodes() {
         if pid=$(node_pid "$number" "${URLS[$number]}"); then
             running[$number]=$pid
             kill -TERM "$pid" 2>/dev/null || true
+            # A paused process would not hear it.
+            kill -CONT "$pid" 2>/dev/null || true
         fi
     done
     for number in "${!running[@]}"; do

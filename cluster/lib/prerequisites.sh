@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What has to be on the machine: the Swift toolchain (checked), Debian packages (installed where missing).
 
-# Finds `swift`, also where its installers put it without touching PATH, and checks its version.
+# Finds `swift`, also where its installers put it without touching PATH; installs what an unpacked toolchain lacks to run
+# and link; checks its version.
 require_swift() {
     local place version
     if ! command -v swift >/dev/null 2>&1; then
@@ -16,6 +17,7 @@ require_swift() {
     Fanfare is built with Swift 6.3 or later. To get it:
       https://www.swift.org/install/linux/        (packages, tarballs and the installer \`swiftly\`)
     then run this again."
+    install_packages toolchain
     version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1)
     if [ -z "$version" ]; then die "\`swift --version\` does not work: $(command -v swift)"; fi
     if [ "${version%%.*}" -lt 6 ] || { [ "${version%%.*}" -eq 6 ] && [ "${version#*.}" -lt 3 ]; }; then
@@ -36,11 +38,34 @@ postgres_bin() {
 
 have_header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ]; }
 
-# Prints the packages that are missing, for the purposes named: run, test, bench.
+# Prints the packages with the libraries that the toolchain's own programs do not find.
+missing_toolchain_libraries() {
+    local folder
+    folder=$(dirname "$(readlink -f "$(command -v swift)")")
+    ldd "$folder/swift-frontend" "$folder/swift-package" 2>/dev/null | awk '/not found/ { print $1 }' | sort -u |
+        while read -r library; do
+            case $library in
+            libcurl.so.4) echo libcurl4 ;;
+            libedit.so.2) echo libedit2 ;;
+            libncurses.so.6 | libtinfo.so.6) echo libncurses6 ;;
+            libsqlite3.so.0) echo libsqlite3-0 ;;
+            libstdc++.so.6) echo libstdc++6 ;;
+            libuuid.so.1) echo libuuid1 ;;
+            libxml2.so.2) echo libxml2 ;;
+            libz.so.1) echo zlib1g ;;
+            esac
+        done
+}
+
+# Prints the packages that are missing, for the purposes named: toolchain, build, run, test, bench.
 missing_packages() {
     local purpose
     for purpose in "$@"; do
         case $purpose in
+        toolchain)
+            { command -v ld >/dev/null 2>&1 && have_header stdlib.h && [ -d /usr/include/c++ ]; } || echo g++ libc6-dev
+            missing_toolchain_libraries
+            ;;
         run)
             command -v redis-server >/dev/null 2>&1 || echo redis-server
             postgres_bin >/dev/null || echo postgresql
@@ -66,7 +91,7 @@ missing_packages() {
 # Installs what is missing for the purposes named. Freshly installed engines are not started as system services: the
 # cluster runs its own.
 install_packages() {
-    local packages as_root=() log=$STATE/packages.log
+    local packages as_root=() log=$STATE/packages.log policy
     read -r -d '' -a packages < <(missing_packages "$@" && printf '\0') || true
     [ "${#packages[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null 2>&1; then
@@ -96,7 +121,7 @@ install_packages() {
     ) || status=$?
     if [ "$status" -ne 0 ]; then
         tail_of "$log"
-        die "the packages could not be installed"
+        die "the packages could not be installed: is there a network? To do it by hand: apt-get install ${packages[*]}"
     fi
     good "installed"
 }
@@ -127,9 +152,11 @@ build() {
     wait "$pid" || status=$?
     if [ -t 1 ]; then printf '\r\e[K'; fi
     if [ "$status" -ne 0 ]; then
-        grep -E 'error:' "$log" | sort -u | head -n 20 | sed 's/^/    /' >&2 || true
-        tail_of "$log"
-        die "the build failed"
+        if grep -qiE 'could not resolve host|unable to access|failed to clone|failed to connect|network is unreachable' "$log"; then
+            fail "the first build fetches packages from github.com, which could not be reached"
+        fi
+        if ! grep -E 'error:' "$log" | sort -u | head -n 20 | cut -c1-300 | sed 's/^/    /' >&2; then tail_of "$log"; fi
+        die "the build failed; all of its output is in $log"
     fi
     good "built in $((SECONDS - started)) s"
 }
