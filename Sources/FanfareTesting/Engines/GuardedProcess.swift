@@ -35,7 +35,7 @@ final class GuardedProcess: Sendable {
         guard Glibc.pipe(&ends) == 0 else { throw EngineFailure("pipe: errno \(errno)") }
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         let script = """
-            "$@" </dev/null >>"$0/output" 2>&1 & echo $! >"$0/pid.new"; mv "$0/pid.new" "$0/pid"; read -r _; kept=$?; kill -9 $!; wait; [ $kept = 0 ] || rm -rf "$0"
+            "$@" </dev/null >>"$0/output" 2>&1 & echo $! >"$0/pid.new"; mv "$0/pid.new" "$0/pid"; read -r _; kept=$?; kill -9 $! 2>/dev/null; wait; [ $kept = 0 ] || rm -rf "$0"
             """
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
