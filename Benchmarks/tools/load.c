@@ -3,6 +3,8 @@
 //   load ceiling PORT                  an epoll server with nothing in it: what a subscriber is sent costs one send()
 //   load measure KEY=VALUE…            subscribers, an open-loop publisher, latencies, CPU time of the servers
 //   load idle KEY=VALUE…               connects in steps and reads the server's memory at each
+//   load listen users=FILE             connects the users of FILE (`PORT TOKEN` per line), says `ready`, and for each line
+//                                      `EVENT NANOSECONDS` it reads tells how long after that the event had come to all
 //
 // Latency runs from the moment a publication was *due*, so that a publisher or server that stalls shows it.
 #define _GNU_SOURCE
@@ -131,6 +133,9 @@ enum wire { WEBSOCKET, LINES, REDIS };
 struct connection {
     int descriptor;
     bool upgraded, ready, closed;
+    int port;
+    const char *token;
+    uint64_t event, heard_at;  // the last notification
     uint8_t *held;  // the beginning of a frame that has not come in whole
     uint32_t held_size;
 };
@@ -225,7 +230,8 @@ static uint8_t *scratch;
 
 static void start_session(struct connection *c) {
     char text[2048];
-    int size = snprintf(text, sizeof text, "{\"id\":1,\"connect\":{%s%s%s}}", token[0] ? "\"token\":\"" : "", token, token[0] ? "\"" : "");
+    const char *of_session = c->token ? c->token : token, *quote = of_session[0] ? "\"" : "";
+    int size = snprintf(text, sizeof text, "{\"id\":1,\"connect\":{%s%s%s}}", of_session[0] ? "\"token\":\"" : "", of_session, quote);
     if (room[0]) snprintf(text + size, sizeof text - (size_t)size, "\n{\"id\":2,\"subscribe\":{\"channel\":\"%s\"}}", room);
     send_text(c->descriptor, text);
 }
@@ -245,6 +251,14 @@ static void count_publications(const uint8_t *data, size_t size) {
     }
 }
 
+static void note_event(struct connection *c, const uint8_t *payload, size_t size) {
+    const uint8_t *end = payload + size, *at = memmem(payload, size, "\"event_id\":\"", 12);
+    if (!at) return;
+    uint64_t event = 0;
+    for (at += 12; at < end && *at >= '0' && *at <= '9'; at++) event = event * 10 + (uint64_t)(*at - '0');
+    c->event = event, c->heard_at = now_ns();
+}
+
 static void take_frame(struct connection *c, const uint8_t *payload, size_t size) {
     if (!c->ready) {
         if (memmem(payload, size, room[0] ? "\"id\":2,\"subscribe\"" : "\"id\":1,\"connect\"", room[0] ? 18 : 16)) {
@@ -256,7 +270,8 @@ static void take_frame(struct connection *c, const uint8_t *payload, size_t size
         }
     }
     if (size >= 2 && ((payload[0] == '{' && payload[1] == '}') || memmem(payload, size, "\n{}", 3))) send_text(c->descriptor, "{}");
-    count_publications(payload, size);
+    if (c->token) note_event(c, payload, size);
+    else count_publications(payload, size);
 }
 
 // Takes the whole frames off the front; returns how many bytes they were.
@@ -352,10 +367,11 @@ static void open_connections(int wanted) {
     while (ready_count < wanted) {
         if (connected < wanted && connected - ready_count < 256) {
             struct connection *c = &connections[connected++];
-            c->descriptor = dial(port_of_subscribers);
+            int port = c->port ? c->port : port_of_subscribers;
+            c->descriptor = dial(port);
             struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
             if (epoll_ctl(poller, EPOLL_CTL_ADD, c->descriptor, &event)) die("epoll_ctl");
-            if (wire == WEBSOCKET) send_upgrade(c->descriptor, port_of_subscribers);
+            if (wire == WEBSOCKET) send_upgrade(c->descriptor, port);
             if (wire == LINES) write_all(c->descriptor, "S\n", 2);
             if (wire == REDIS) {
                 char text[256];
@@ -488,6 +504,52 @@ static void idle(void) {
     printf("]}\n");
 }
 
+static int read_users(const char *name) {
+    FILE *file = fopen(name, "r");
+    char line[2048], user_token[2000];
+    int count = 0, capacity = 0, port;
+    if (!file) die(name);
+    while (fgets(line, sizeof line, file) && sscanf(line, "%d %1999s", &port, user_token) == 2) {
+        if (count == capacity) {
+            capacity = capacity ? capacity * 2 : 1024;
+            connections = realloc(connections, (size_t)capacity * sizeof *connections);
+        }
+        connections[count++] = (struct connection){.port = port, .token = strdup(user_token)};
+    }
+    fclose(file);
+    return count;
+}
+
+static void listen_for_events(void) {
+    wire = WEBSOCKET, room = "", token = "";
+    int count = read_users(text_option("users", ""));
+    double patience = number_option("patience", 30);
+    open_connections(count);
+    printf("ready\n");
+    fflush(stdout);
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    for (;;) {
+        turn(20);
+        if (poll(&input, 1, 0) <= 0) continue;
+        char line[128];
+        unsigned long long event, from;
+        if (!fgets(line, sizeof line, stdin) || sscanf(line, "%llu %llu", &event, &from) != 2) return;
+        int missing = count;
+        for (uint64_t until = now_ns() + (uint64_t)(patience * 1e9); missing && now_ns() < until;) {
+            turn(20);
+            missing = 0;
+            for (int i = 0; i < count; i++) missing += connections[i].event != event;
+        }
+        memset(buckets, 0, sizeof buckets);
+        samples = longest = 0;
+        for (int i = 0; i < count; i++)
+            if (connections[i].event == event) add_sample(connections[i].heard_at > from ? connections[i].heard_at - from : 0);
+        printf("{\"online\":%d,\"missing\":%d,\"closed\":%d,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"last_ms\":%.3f}\n", count, missing,
+               closed_count, quantile_ms(0.5), quantile_ms(0.99), (double)longest / 1e6);
+        fflush(stdout);
+    }
+}
+
 // --- the ceiling ---------------------------------------------------------------------------------------------------------------
 
 static void ceiling(int port) {
@@ -555,8 +617,9 @@ int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "ceiling")) ceiling(atoi(argv[2]));
     else if (argc >= 2 && !strcmp(argv[1], "measure")) measure();
     else if (argc >= 2 && !strcmp(argv[1], "idle")) idle();
+    else if (argc >= 2 && !strcmp(argv[1], "listen")) listen_for_events();
     else {
-        fprintf(stderr, "usage: load ceiling PORT | load measure KEY=VALUE… | load idle KEY=VALUE…\n");
+        fprintf(stderr, "usage: load ceiling PORT | load measure KEY=VALUE… | load idle KEY=VALUE… | load listen users=FILE\n");
         return 64;
     }
     return 0;
