@@ -128,12 +128,6 @@ package struct HistogramBounds: Sendable, Hashable {
     package static let io = HistogramBounds([
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
     ])
-    /// How late a loop is, in seconds.
-    package static let loopLag = HistogramBounds([
-        0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
-    ])
-    /// Powers of four.
-    package static let bytes = HistogramBounds([64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304])
     /// Recipients, batch sizes.
     package static let counts = HistogramBounds([1, 10, 100, 1000, 10_000, 100_000, 1_000_000])
 }

@@ -12,7 +12,6 @@ func runNode(_ configuration: ServeConfiguration) async throws {
     configuration.log.bootstrap()
     var logger = Logger(label: "fanfare")
     logger[metadataKey: "node"] = "\(configuration.nodeName)"
-    for warning in configuration.warnings { logger.warning("\(warning)") }
 
     let registry = PrometheusRegistry()
     MetricsSystem.bootstrap(registry)

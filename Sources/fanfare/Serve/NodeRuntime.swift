@@ -44,7 +44,6 @@ final class NodeRuntime: Service {
                 loop: main,
                 surroundings: surroundings, logger: logger)
         } else {
-            logger.notice("no redis_url: one node, with the in-memory broker")
             self.broker = MemoryBroker(node: id, hub: MemoryHub(clock: { main.now }), loop: main)
         }
         if let url = configuration.databaseURL {
@@ -53,7 +52,6 @@ final class NodeRuntime: Service {
             database.fanoutConnections = configuration.fanoutConnections
             self.store = try PostgresStore(database, random: surroundings.random, logger: logger)
         } else {
-            logger.notice("no database_url: rooms work, durable features answer with error 1004")
             self.store = nil
         }
         let tokens = try await Authenticator(
@@ -113,6 +111,14 @@ final class NodeRuntime: Service {
         } catch {
             throw StartFailure("cannot listen on \(host):\(wanted): \(error)")
         }
+        // Only now: what stops a start is the one line that it prints.
+        for warning in self.configuration.warnings { self.logger.warning("\(warning)") }
+        if self.configuration.redisURL == nil {
+            self.logger.notice("no redis_url: one node, with the in-memory broker")
+        }
+        if self.store == nil {
+            self.logger.notice("no database_url: rooms work, durable features answer with error 1004")
+        }
         self.store?.start()
         self.node.start()
         self.logger.notice(
@@ -159,9 +165,6 @@ final class NodeRuntime: Service {
         let store = self.store
         registry.collect("fanfare_connections", kind: .gauge, help: "WebSocket connections that are open.") {
             [.init(Double(self.listener.connectionCount))]
-        }
-        registry.collect("fanfare_broker_connected", kind: .gauge, help: "1 where commands can be sent.") {
-            [.init(broker.health.commands ? 1 : 0)]
         }
         registry.collect("fanfare_breaker_open", kind: .gauge, help: "1 where the breaker refuses or probes.") {
             var samples = [
