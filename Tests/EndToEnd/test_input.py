@@ -18,7 +18,9 @@ DATA = {
     "an empty key": ('{"":""}', None),
     "line separators": ('"\u2028\u2029"', None),
     "no characters": ('"\U000e0001\ufeff\ufffe"', None),
-    "64 deep": ("[" * 62 + "]" * 62, None),
+    "512 deep": ("[" * 512 + "]" * 512, None),
+    "513 deep": ("[" * 513 + "]" * 513, 107),
+    "60,000 deep": ('{"a":' * 10000 + "[" * 7000 + "]" * 7000 + "}" * 10000, 107),
     "65,536 bytes": ('"' + "x" * 65534 + '"', None),
     "65,537 bytes": ('"' + "x" * 65535 + '"', 107),
     "many small elements": ("[" + ",".join(["0"] * 30000) + "]", None),
@@ -33,7 +35,9 @@ DATA = {
     "a bad escape": ('"\\x"', 3501),
     "half an escape": ('"\\u12"', 3501),
     "an open string": ('"abc', 3501),
-    "100,000 deep": ("[" * 50000 + "]" * 50000, 3501),
+    "100,000 deep": ("[" * 50000 + "]" * 50000, 107),
+    "deep and open": ("[" * 600 + "]" * 599, 3501),
+    "deep and crossed": ("[" * 600 + "]" * 300 + "}" + "]" * 299, 3501),
     "nothing": ("", 3501),
 }
 
@@ -64,6 +68,41 @@ async def test_data_that_is_missing_or_null(open_raw, unique):
     await client.result("publish", channel=f"room:{unique}", data=None)
     page = await client.result("history", channel=f"room:{unique}", limit=1)
     assert [each["data"] for each in page["publications"]] == [None]
+
+
+async def test_deep_data_by_the_server_api(api, unique):
+    for depth, code in ((512, None), (513, 107), (1_000_000, 107)):
+        content = '{"channel":"room:%s","data":%s}' % (unique, "[" * depth + "]" * depth)
+        answer = (await api.client.post("/api/publish", content=content)).json()
+        assert answer.get("error", {}).get("code") == code, answer
+
+
+async def test_deep_json_that_nobody_gets(open_raw, unique):
+    client = await open_raw(0, user="ann")
+    deep = "[" * 20000 + "]" * 20000
+    await client.send('{"x":%s,"id":7,"history":{"y":%s,"channel":"room:%s"}}' % (deep, deep, unique))
+    assert "history" in await client.reply(7)
+
+
+async def test_line_breaks_in_base64(api, open_raw, cluster, unique):
+    """They would cut the lines of other clients' JSON."""
+    import base64
+
+    def encode(data):
+        return base64.b64encode(data).decode()
+
+    room = f"room:{unique}"
+    token = cluster.token("ann", b64info=encode(b'{\n"n":\r\n1}'))
+    client = await open_raw(1, token=token)
+    await client.result("subscribe", channel=room)
+    await api("publish", channel=room, b64data=encode(b'[1,\n2]'))
+    assert (await client.publication(room))["data"] == [1, 2]
+    presence = await client.result("presence", channel=room)
+    assert presence["presence"][client.hello["client"]]["conn_info"] == {"n": 1}
+    await client.result("publish", channel=room, data=3)
+    assert (await client.publication(room, lambda each: each["data"] == 3))["info"]["conn_info"] == {"n": 1}
+    assert await api.error("publish", channel=room, b64data=encode(b"\xff")) == 107
+    assert await api.error("publish", channel=room, b64data="?") == 107
 
 
 COMMANDS = {

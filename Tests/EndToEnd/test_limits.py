@@ -3,10 +3,11 @@
 import asyncio
 import time
 
+import httpx
 import jwt
 import pytest
 from harness.cluster import LoneNode
-from harness.frames import TEXT, frame
+from harness.frames import TEXT, FrameClient, frame
 from harness.raw import RawClient
 from harness.waiting import eventually
 
@@ -144,6 +145,101 @@ async def test_too_many_commands_at_once(open_raw, unique):
     assert codes <= {111}
     await client.send("\n".join(['{"id":9999,"history":{"channel":"room:x"}}'] * 1025))
     assert (await client.close_code())[0] == 3501
+
+
+async def test_a_used_id_is_used_again(open_raw, unique):
+    """Every command is answered; those of one id wait for each other, so that the limit of what is under way holds."""
+    client = await open_raw(0, user="ann")
+    room = f"room:{unique}"
+    commands = [{"id": 7, "publish": {"channel": room, "data": number}} for number in range(50)]
+    await client.send(*commands, {"id": 8, "history": {"channel": room, "limit": 100}})
+    page = (await client.reply(8))["history"]
+    assert [each["data"] for each in page["publications"]] == list(range(50))
+    answers = [line for message in client.messages for line in message if line == '{"id":7,"publish":{}}']
+    assert len(answers) == 50
+
+
+async def test_commands_are_paced(state_folder, unique):
+    """Asked for, the rate holds for clients on this machine, too."""
+    with LoneNode(state_folder, "--session-rate", "1", "--session-burst", "20") as node:
+        client = await RawClient.connected(node.websocket(), node.token("ann"))
+        other = await RawClient.connected(node.websocket(), node.token("ann"))
+        began = time.monotonic()
+        room = f"room:{unique}"
+        await client.send(*[{"id": number, "publish": {"channel": room, "data": number}} for number in range(101, 131)])
+        await client.until(lambda: len(client.replies) >= 31)
+        refused = [reply for reply in client.replies.values() if "error" in reply]
+        assert 10 - (time.monotonic() - began) - 1 <= len(refused) <= 10
+        for reply in refused:
+            assert reply["error"] == {"code": 111, "message": "too many requests", "temporary": True}
+        assert client.replies[120] == {"id": 120, "publish": {}}
+        # Every session for itself, and again after a while.
+        assert "epoch" in await other.result("history", channel=room)
+
+        async def again():
+            return "history" in await client.command("history", channel=room)
+
+        await eventually(again)
+        metrics = httpx.get(node.url + "/metrics", trust_env=False).text
+        assert 'fanfare_rate_limited_total{limit="session_commands"}' in metrics
+        await client.close()
+        await other.close()
+
+
+async def test_connects_are_paced(state_folder):
+    with LoneNode(state_folder, "--connect-rate", "1", "--connect-burst", "3") as node:
+        statuses = []
+        for _ in range(6):
+            client = await FrameClient.open(node.websocket())
+            statuses.append(client.status)
+            if client.status == 429:
+                assert int(client.headers["retry-after"]) >= 1
+            client.close()
+        assert statuses[:3] == [101] * 3 and statuses.count(429) >= 2
+        # What is no connect is free.
+        assert httpx.get(node.url + "/health/live", trust_env=False).status_code == 200
+
+
+async def test_idempotency_keys_are_bounded(state_folder, unique):
+    with LoneNode(state_folder, "--idempotency-keys", "3") as node:
+        api = node.api()
+        room = f"room:{unique}"
+        for number in range(3):
+            assert (await api("publish", channel=room, data=number, idempotency_key=f"k{number}"))["offset"] == number + 1
+        body = (await api.raw("publish", {"channel": room, "data": 3, "idempotency_key": "k3"})).json()
+        assert body["error"]["code"] == 111 and body["error"]["temporary"]
+        assert (await api("publish", channel=room, data=3))["offset"] == 4
+        assert "fanfare_idempotency_keys 3" in httpx.get(node.url + "/metrics", trust_env=False).text
+        await api.close()
+
+
+async def test_idempotency_keys_are_forgotten(state_folder, unique):
+    with LoneNode(state_folder, "--idempotency-keys", "1", "--idempotency-window", "1s") as node:
+        api = node.api()
+        await api("publish", channel=f"room:{unique}", data=1, idempotency_key="k")
+
+        async def again():
+            return (await api.raw("publish", {"channel": f"room:{unique}", "data": 1, "idempotency_key": "k"})).json().get("result")
+
+        assert (await eventually(again))["offset"] == 2
+        await api.close()
+
+
+async def test_the_size_of_data_is_one_for_all(state_folder, unique):
+    with LoneNode(state_folder, "--data-bytes", "100") as node:
+        api = node.api()
+        client = await RawClient.connected(node.websocket(), node.token("ann"))
+        for size, code in ((100, None), (101, 107)):
+            data = "x" * (size - 2)
+            replies = [
+                await client.command("publish", channel=f"room:{unique}", data=data),
+                await client.rpc("publish", {"channel": f"room:{unique}", "data": data}),
+                (await api.raw("publish", {"channel": f"room:{unique}", "data": data})).json(),
+                (await api.raw("batch", {"commands": [{"publish": {"channel": f"room:{unique}", "data": data}}]})).json()["replies"][0],
+            ]
+            assert [reply.get("error", {}).get("code") for reply in replies] == [code] * 4
+        await client.close()
+        await api.close()
 
 
 async def test_a_slow_consumer(cluster, api, unique):

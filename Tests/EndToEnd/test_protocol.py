@@ -169,6 +169,15 @@ async def test_own_user_channel_beside_the_servers_subscription(cluster, open_ra
     assert (await client.error("subscribe", channel=f"user:u{unique}"))["code"] == 105
 
 
+async def test_rpc_without_data(open_raw, unique):
+    client = await open_raw(0, user=f"u{unique}")
+    for data in ("", ',"data":null', ',"data":{}'):
+        client.last_id += 1
+        await client.send('{"id":%d,"rpc":{"method":"notifications"%s}}' % (client.last_id, data))
+        assert (await client.reply(client.last_id))["rpc"] == {"data": {"notifications": [], "unread": 0}}
+    assert (await client.rpc("notifications", [1]))["error"]["code"] == 107
+
+
 async def test_subscription_limit(cluster, open_raw, unique):
     client = await open_raw()
     replies = []

@@ -99,6 +99,18 @@ async def test_a_node_alone_has_rooms(lone):
         await client.close()
 
 
+async def test_what_is_missing_is_told_with_a_time(lone):
+    """Durable methods without a database: 1004, as a status 503 where statuses were asked for."""
+    api = lone.api()
+    assert await api.error("follow", user="ann", streamer="ben") == 1004
+    response = await api.client.post(
+        "/api/follow", json={"user": "ann", "streamer": "ben"}, headers={"X-Centrifugo-Error-Mode": "transport"}
+    )
+    assert response.status_code == 503 and int(response.headers["retry-after"]) >= 1
+    assert response.json()["code"] == 1004 and response.json()["temporary"]
+    await api.close()
+
+
 async def test_without_api_key_there_is_no_server_api(state_folder):
     with LoneNode(state_folder, FANFARE_API_KEY=None) as node:
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -231,6 +231,46 @@ async def test_health_and_metrics(cluster, api):
     assert len(names) >= 10 and all(name.startswith(("fanfare_", "process_")) for name in names), sorted(names)[:20]
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
+async def test_health_is_read(api, path):
+    head, get = await api.client.head(path), await api.client.get(path)
+    assert head.status_code == get.status_code == 200 and head.content == b""
+    for method in ("POST", "PUT", "DELETE"):
+        response = await api.client.request(method, path)
+        assert response.status_code == 405 and "GET" in response.headers["allow"]
+
+
+async def test_presence_of_a_user(open_raw, api, unique):
+    """Who is there with which sessions, though nobody subscribed by hand."""
+    user = f"u{unique}"
+    clients = [await open_raw(node, token=None, user=user) for node in (0, 1)]
+    await open_raw(2, user=f"v{unique}")
+    presence = (await api("presence", channel=f"user:{user}"))["presence"]
+    assert presence == {each.hello["client"]: {"user": user, "client": each.hello["client"]} for each in clients}
+    assert await api("presence_stats", channel=f"user:{user}") == {"num_clients": 2, "num_users": 1}
+    assert (await clients[0].result("presence_stats", channel=f"user:{user}"))["num_clients"] == 2
+
+
+async def test_subscribing_a_user_keeps_to_whose_channel_it_is(open_raw, api, unique):
+    user = f"u{unique}"
+    client = await open_raw(1, user=user)
+    for channel, code in (("dm:x:y", 103), ("user:x", 103), ("nope:x", 102), ("dm:y:x", 107)):
+        assert await api.error("subscribe", user=user, channel=channel) == code
+    await api("subscribe", user=user, channel=f"dm:{user}:z")
+    push = await client.until(lambda: next((each for each in client.pushes if "subscribe" in each), None))
+    assert push["channel"] == f"dm:{user}:z"
+
+
+async def test_one_session_is_named_by_client(open_raw, api, unique):
+    """Never all of a user's sessions where one was meant."""
+    client = await open_raw(0, user=f"u{unique}")
+    for method, parameters in (
+        ("subscribe", {"channel": "room:x"}), ("unsubscribe", {"channel": "room:x"}), ("disconnect", {}), ("refresh", {"expired": True}),
+    ):
+        assert await api.error(method, user=f"u{unique}", session="some-session", **parameters) == 108
+    assert "epoch" in await client.result("history", channel="room:x")
+
+
 async def test_many_sessions_come_and_go(cluster, api, unique):
     """Nothing of 300 sessions stays behind."""
     room = f"room:{unique}"

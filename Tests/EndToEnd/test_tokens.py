@@ -67,6 +67,49 @@ async def test_without_exp_a_connection_does_not_expire(cluster, open_raw):
     assert not client.hello.get("expires")
 
 
+# Each: the payload as it stands, the time to live in seconds (None: never expires) or the code it is refused with.
+CLAIMS = {
+    "exp with a fraction": ('{"sub":"ann","exp":%d.9}' % (int(time.time()) + 3600), "about an hour"),
+    "exp with an exponent": ('{"sub":"ann","exp":9.9e9}', "long"),
+    "exp beyond 53 bits": ('{"sub":"ann","exp":9007199254740993}', "long"),
+    "exp beyond 64 bits": ('{"sub":"ann","exp":100000000000000000000}', "long"),
+    "exp beyond all": ('{"sub":"ann","exp":1e300}', "long"),
+    "exp before all": ('{"sub":"ann","exp":-1e300}', 109),
+    "exp null": ('{"sub":"ann","exp":null}', None),
+    "exp as text": ('{"sub":"ann","exp":"4000000000"}', 3500),
+    "nbf as text": ('{"sub":"ann","nbf":"yesterday"}', 3500),
+    "exp now": ('{"sub":"ann","exp":0}', 109),
+    "claims of others": ('{"sub":"ann","iat":"today","aud":["x"],"iss":"y","jti":5,"azp":{},"role":"boss"}', None),
+    "expire_at never": ('{"sub":"ann","exp":4000000000,"expire_at":0}', None),
+    "sub twice": ('{"sub":"ben","sub":"ann"}', None),
+    "a name that is none": ('{"sub":"ann","name":5}', 3500),
+    "channels as text": ('{"sub":"ann","channels":"room:x"}', 3500),
+    "info nested too deep": ('{"sub":"ann","info":{"x":%s}}' % ("[" * 512 + "]" * 512), 3500),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS, ids=str)
+async def test_claims(cluster, open_raw, case):
+    payload, outcome = CLAIMS[case]
+    head = f'{part({"alg": "HS256", "typ": "JWT"})}.{part(payload.encode())}'
+    secret = cluster.env["FANFARE_TOKEN_SECRET"].encode()
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(head.encode(), secret)
+    client = await open_raw(0, connect=False)
+    await client.send(client.numbered("connect", {"token": f"{head}.{part(signature)}"}))
+    if outcome in (109, 3500):
+        if outcome == 109:
+            assert (await client.reply(1))["error"]["code"] == 109
+        else:
+            assert (await client.close_code())[0] == 3500
+        return
+    hello = (await client.reply(1))["connect"]
+    assert "user:ann" in hello["subs"]
+    if outcome is None:
+        assert "expires" not in hello and "ttl" not in hello
+    else:
+        assert hello["expires"] and (1800 <= hello["ttl"] <= 3600 if outcome == "about an hour" else hello["ttl"] > 10**9)
+
+
 async def test_longest_sub(cluster, open_raw):
     user = "aZ0_.-" + "x" * 58
     client = await open_raw(0, user=user)

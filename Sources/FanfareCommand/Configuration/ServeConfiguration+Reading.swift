@@ -57,8 +57,8 @@ extension ServeConfiguration {
         self.weight = try values.integer("weight", in: 1...100, default: 1)
         self.loops = try values.integer("loops", in: 1...256, default: max(1, min(machine.cores, 256)))
         self.hasAccounts = try values.flag("accounts")
-        self.tls = try self.readTLS(values)
-        self.address = "\(self.tls == nil ? "http" : "https")://\(shown):\(self.port)"
+        try self.refuseTLS(values)
+        self.address = "http://\(shown):\(self.port)"
         if let address = values.text("address") {
             guard ServeConfiguration.isURL(address, schemes: ["http", "https"]) else {
                 throw values.error("address", address, "an http:// or https:// URL")
@@ -67,12 +67,10 @@ extension ServeConfiguration {
         }
     }
 
-    private func readTLS(_ values: SettingValues) throws(ConfigurationError) -> TLSFiles? {
-        switch (try values.file("tls_certificate"), try values.file("tls_key")) {
-        case (let certificate?, let key?): return TLSFiles(certificate: certificate, key: key)
-        case (nil, nil): return nil
-        case (.some, nil): throw ConfigurationError("tls_key is missing: tls_certificate needs both")
-        case (nil, .some): throw ConfigurationError("tls_certificate is missing: tls_key needs both")
+    /// Who asks for encryption must not get a node that speaks without.
+    private func refuseTLS(_ values: SettingValues) throws(ConfigurationError) {
+        for name in ["tls_certificate", "tls_key"] where values.text(name) != nil {
+            throw ConfigurationError("\(name): this version does not serve TLS; put a proxy that does before it")
         }
     }
 
@@ -205,6 +203,10 @@ extension ServeConfiguration.Limits {
         }
         self.channelsPerSession = try values.integer("session_channels", in: 1...100_000, default: 128)
         self.commandsPerSession = try values.integer("session_commands", in: 1...1_000_000, default: 1024)
+        self.commandRate = try values.optionalInteger("session_rate", in: 1...1_000_000)
+        self.commandBurst = try values.integer("session_burst", in: 1...1_000_000, default: self.commandBurst)
+        self.connectRate = try values.optionalInteger("connect_rate", in: 1...1_000_000)
+        self.connectBurst = try values.integer("connect_burst", in: 1...1_000_000, default: self.connectBurst)
         self.queueBytes = try values.bytes("queue_bytes", in: 4096...(1 << 30), default: self.queueBytes)
         let times = Duration.milliseconds(50)...Duration.seconds(86_400)
         self.pingInterval = try values.duration("ping_interval", in: times, default: self.pingInterval)

@@ -7,11 +7,6 @@ package struct ServeConfiguration: Sendable {
         case url(String)
     }
 
-    package struct TLSFiles: Sendable, Hashable {
-        package var certificate: String
-        package var key: String
-    }
-
     package var host = "127.0.0.1"
     package var port = 8000
     package var nodeName = ""
@@ -38,8 +33,6 @@ package struct ServeConfiguration: Sendable {
     package var hasAccounts = false
     /// Empty: the node's own origin alone. `*`: all.
     package var allowedOrigins: [String] = []
-    /// Nil: plain.
-    package var tls: TLSFiles?
 
     package var log = LogConfiguration()
     package var otlpEndpoint: String?
@@ -55,6 +48,12 @@ package struct ServeConfiguration: Sendable {
         package var dataBytes = 65_536
         package var channelsPerSession = 128
         package var commandsPerSession = 1024
+        /// Commands a second of one session; nil: the default, and none for clients on this machine.
+        package var commandRate: Int?
+        package var commandBurst = 5000
+        /// WebSocket connects a second from one address; nil: the default, and none for clients on this machine.
+        package var connectRate: Int?
+        package var connectBurst = 100
         package var queueBytes = 1 << 20
         package var pingInterval: Duration = .seconds(25)
         package var pongTimeout: Duration = .seconds(8)
@@ -66,7 +65,7 @@ package struct ServeConfiguration: Sendable {
         package var historyTime: Duration = .seconds(3600)
         package var positionTime: Duration = .seconds(30 * 86_400)
         package var idempotencyWindow: Duration = .seconds(300)
-        package var idempotencyKeys = 100_000
+        package var idempotencyKeys = 1_000_000
         package var slotQueue = 20_000
         package var slotQueueBytes = 32 << 20
         package var roomRequests = 50_000

@@ -132,6 +132,10 @@ struct ConnectionOptions: ParsableArguments {
     @Option(name: .customLong("data-bytes"), help: .setting("data_bytes")) var dataBytes: String?
     @Option(name: .customLong("session-channels"), help: .setting("session_channels")) var sessionChannels: String?
     @Option(name: .customLong("session-commands"), help: .setting("session_commands")) var sessionCommands: String?
+    @Option(name: .customLong("session-rate"), help: .setting("session_rate")) var sessionRate: String?
+    @Option(name: .customLong("session-burst"), help: .setting("session_burst")) var sessionBurst: String?
+    @Option(name: .customLong("connect-rate"), help: .setting("connect_rate")) var connectRate: String?
+    @Option(name: .customLong("connect-burst"), help: .setting("connect_burst")) var connectBurst: String?
     @Option(name: .customLong("queue-bytes"), help: .setting("queue_bytes")) var queueBytes: String?
     @Option(name: .customLong("ping-interval"), help: .setting("ping_interval")) var pingInterval: String?
     @Option(name: .customLong("pong-timeout"), help: .setting("pong_timeout")) var pongTimeout: String?
@@ -145,6 +149,10 @@ struct ConnectionOptions: ParsableArguments {
             "data_bytes": self.dataBytes,
             "session_channels": self.sessionChannels,
             "session_commands": self.sessionCommands,
+            "session_rate": self.sessionRate,
+            "session_burst": self.sessionBurst,
+            "connect_rate": self.connectRate,
+            "connect_burst": self.connectBurst,
             "queue_bytes": self.queueBytes,
             "ping_interval": self.pingInterval,
             "pong_timeout": self.pongTimeout,

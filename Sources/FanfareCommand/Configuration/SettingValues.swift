@@ -26,7 +26,11 @@ struct SettingValues {
     func text(_ name: String) -> String? { self.reader.string(forKey: ConfigKey([name])) }
 
     func integer(_ name: String, in range: ClosedRange<Int>, default fallback: Int) throws(ConfigurationError) -> Int {
-        guard let text = self.text(name) else { return fallback }
+        try self.optionalInteger(name, in: range) ?? fallback
+    }
+
+    func optionalInteger(_ name: String, in range: ClosedRange<Int>) throws(ConfigurationError) -> Int? {
+        guard let text = self.text(name) else { return nil }
         guard let value = Int(text), range.contains(value) else {
             throw self.error(name, text, "a whole number from \(range.lowerBound) to \(range.upperBound)")
         }

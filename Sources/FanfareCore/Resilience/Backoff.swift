@@ -28,12 +28,3 @@ package struct Backoff: Sendable, Hashable {
         return .nanoseconds(base > cap >> shift ? cap : min(cap, base << shift))
     }
 }
-
-/// Spreads what is done periodically for many things, pings above all, so that not all of it is due in one instant.
-package enum Phase {
-    /// Where in its first `period` a thing's turn begins: uniform in [0, period).
-    package static func first(in period: Duration, random: UInt64) -> Duration {
-        let nanoseconds = period.nanoseconds
-        return nanoseconds > 0 ? .nanoseconds(Int64(random % UInt64(nanoseconds))) : .zero
-    }
-}

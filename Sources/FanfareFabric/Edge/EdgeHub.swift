@@ -117,8 +117,12 @@ package actor EdgeHub {
         self.lingerIfUnused(edge)
     }
 
-    /// The sessions of this loop that are subscribed.
-    func clients(of channel: String) -> [ClientInfo] { self.edges[channel]?.subscribers.map(\.info) ?? [] }
+    /// The sessions of this loop that are subscribed; to a user's channel, all of the user's.
+    func clients(of channel: String) -> [ClientInfo] {
+        if let edge = self.edges[channel] { return edge.subscribers.map(\.info) }
+        guard case .user(let user) = (try? Channel(channel))?.kind else { return [] }
+        return self.sessions(of: user).map { $0.onThisLoop { $0.clientInfo } }
+    }
 
     func clientCounts() -> [String: Int] {
         self.edges.compactMapValues { $0.subscribers.isEmpty ? nil : $0.subscribers.count }

@@ -152,7 +152,7 @@ extension MethodRouter {
 
     private func reply(to command: Bytes, by caller: Caller) async -> JSON {
         do throws(FanfareError) {
-            let command = try Parameters(command)
+            let command = try Parameters(command, maximumData: self.maximumData)
             let methods = command.keys.compactMap { Method(rawValue: $0) }
             guard methods.count == 1, let method = methods.first else { throw .methodNotFound }
             guard let parameters = try command.object(method.rawValue) else { throw .badRequest }

@@ -13,6 +13,8 @@ extension MethodRouter {
             info: try parameters.data("info", encoded: "b64info", isRequired: false),
             data: try parameters.data("data", encoded: "b64data", isRequired: false),
             recoverSince: try parameters.streamPosition("recover_since"))
+        // The server decides who is subscribed, but not whose user channel or direct messages are whose.
+        guard ChannelRules.maySubscribe(order.sessions.user, to: order.channel) else { throw .permissionDenied }
         try await self.operations.subscribe(order)
         return [:]
     }
@@ -54,6 +56,10 @@ extension MethodRouter {
     }
 
     private static func sessions(_ parameters: Parameters) throws(FanfareError) -> SessionSelector {
-        SessionSelector(user: try parameters.user("user"), client: try parameters.client("client"))
+        // Who names one session must not reach all of the user's.
+        guard try parameters.string("session") ?? "" == "" else {
+            throw .notAvailable("clients are told apart by 'client'")
+        }
+        return SessionSelector(user: try parameters.user("user"), client: try parameters.client("client"))
     }
 }

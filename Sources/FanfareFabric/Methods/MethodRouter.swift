@@ -5,8 +5,13 @@ internal import FanfareProtocol
 /// so that both validate alike.
 package struct MethodRouter: Sendable {
     let operations: any NodeOperations
+    /// Bytes of a payload.
+    let maximumData: Int
 
-    package init(operations: any NodeOperations) { self.operations = operations }
+    package init(operations: any NodeOperations, maximumData: Int = 64 << 10) {
+        self.operations = operations
+        self.maximumData = maximumData
+    }
 
     /// - Parameter parameters: a JSON object; empty for none.
     /// - Returns: the result: a JSON object.
@@ -19,8 +24,9 @@ package struct MethodRouter: Sendable {
             guard !info.user.isAnonymous else { throw .unauthorized }
             guard method.isForClients else { throw .methodNotFound }
         }
-        guard method != .batch else { return try await self.batch(Parameters(parameters), by: caller).serialize() }
-        return try await self.result(of: method, Parameters(parameters), by: caller).serialize()
+        let parameters = try Parameters(parameters, maximumData: self.maximumData)
+        guard method != .batch else { return try await self.batch(parameters, by: caller).serialize() }
+        return try await self.result(of: method, parameters, by: caller).serialize()
     }
 
     /// An rpc of a client.

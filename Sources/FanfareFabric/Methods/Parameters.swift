@@ -3,20 +3,24 @@ internal import FanfareProtocol
 
 /// A method's parameters: reads and validates them one by one. Unknown members are ignored.
 struct Parameters {
-    /// Bytes of a payload.
-    static let maximumData = 64 << 10
     static let maximumIdempotencyKey = 255
 
     private let object: JSONObject
+    /// Bytes of a payload.
+    private let maximumData: Int
 
-    /// - Parameter bytes: a JSON object; empty for none.
-    init(_ bytes: Bytes) throws(FanfareError) {
+    /// - Parameter bytes: a JSON object; empty or `null` for none.
+    init(_ bytes: Bytes, maximumData: Int) throws(FanfareError) {
         self.object = try Parameters.translate { () throws(JSONError) in
-            try JSONObject(bytes.isEmpty ? Bytes("{}".utf8) : bytes)
+            try JSONObject(bytes.isEmpty || bytes == Bytes("null".utf8) ? Bytes("{}".utf8) : bytes)
         }
+        self.maximumData = maximumData
     }
 
-    private init(_ object: JSONObject) { self.object = object }
+    private init(_ object: JSONObject, maximumData: Int) {
+        self.object = object
+        self.maximumData = maximumData
+    }
 
     /// What is wrong with JSON is the sender's mistake.
     static func translate<Value>(_ body: () throws(JSONError) -> Value) throws(FanfareError) -> Value {
@@ -49,7 +53,8 @@ struct Parameters {
     }
 
     func object(_ key: String) throws(FanfareError) -> Parameters? {
-        try Parameters.translate { () throws(JSONError) in try self.object.object(key) }.map { Parameters($0) }
+        try Parameters.translate { () throws(JSONError) in try self.object.object(key) }
+            .map { Parameters($0, maximumData: self.maximumData) }
     }
 
     func array(_ key: String) throws(FanfareError) -> [Bytes]? {
@@ -94,23 +99,28 @@ struct Parameters {
     /// A payload: raw JSON, or JSON that came as base64 under `encodedKey`. Where it may be absent the result is empty.
     func data(_ key: String, encoded encodedKey: String? = nil, isRequired: Bool = true) throws(FanfareError) -> Bytes {
         if let data = self.raw(key) {
-            guard data.count <= Parameters.maximumData else {
-                throw .badRequest("'\(key)' is larger than \(Parameters.maximumData) bytes")
-            }
+            try self.checkPayload(data, named: key)
             return data
         }
         if let encodedKey, let text = try self.string(encodedKey), !text.isEmpty {
-            guard text.utf8.count <= Parameters.maximumData * 2, let data = Base64.decode(text) else {
-                throw .badRequest("'\(encodedKey)' is no base64, or too long")
-            }
-            guard data.count <= Parameters.maximumData else {
-                throw .badRequest("'\(encodedKey)' is larger than \(Parameters.maximumData) bytes")
-            }
-            _ = try Parameters.translate { () throws(JSONError) in try JSON.parse(data) }
-            return data
+            guard let data = Base64.decode(text) else { throw .badRequest("'\(encodedKey)' is no base64") }
+            try self.checkPayload(data, named: encodedKey)
+            return JSONScanner.line(data)
         }
         guard !isRequired else { throw .badRequest("'\(key)' is missing") }
         return []
+    }
+
+    /// Within its limits, and JSON: others get it inside a line of JSON.
+    private func checkPayload(_ data: Bytes, named key: String) throws(FanfareError) {
+        guard data.count <= self.maximumData else {
+            throw .badRequest("'\(key)' is larger than \(self.maximumData) bytes")
+        }
+        do throws(JSONError) {
+            try JSONScanner.validate(data)
+        } catch {
+            throw .badRequest("'\(key)': \(error)")
+        }
     }
 
     func tags() throws(FanfareError) -> [String: String] {

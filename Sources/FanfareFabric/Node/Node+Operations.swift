@@ -2,6 +2,7 @@ package import FanfareCore
 import FanfareEngines
 package import FanfareModel
 import FanfareProtocol
+import Synchronization
 
 extension Node: SessionBackend {
     // MARK: Channels
@@ -31,9 +32,20 @@ extension Node: SessionBackend {
                 }
                 return nil
             }
+            if order.idempotencyKey != nil { try self.countKey() }
             let entry = AppendEntry(
                 body: PublicationBody.encode(publication), idempotencyKey: order.idempotencyKey)
             return try await self.router.publish(entry, room: channel).position
+        }
+    }
+
+    private func countKey() throws(FanfareError) {
+        let now = self.loops[0].now
+        let (isAdmitted, total) = self.rememberedKeys.withLock { ($0.admit(now: now), $0.total) }
+        self.metrics.idempotencyKeys.record(Double(total))
+        guard isAdmitted else {
+            self.metrics.throttledKeys.increment()
+            throw .tooManyRequests
         }
     }
 

@@ -29,6 +29,10 @@ package final class Node: Sendable {
     let knownUsers = KnownUsers()
     private let startedAt: MonotonicInstant
     private let isDraining = Mutex(false)
+    private struct WeakServices { weak var shared: SessionServices? }
+    private let services = Mutex(WeakServices())
+    /// Publications with an idempotency key of which engines remember the key now.
+    let rememberedKeys: Mutex<WindowCount>
     private let tokens: any TokenVerifier
     /// The methods of clients' rpc; set once, before the first session.
     let methods: @Sendable (Node, String, Bytes, Caller) async throws(FanfareError) -> Bytes
@@ -62,6 +66,9 @@ package final class Node: Sendable {
         self.map = map
         self.methods = methods
         self.startedAt = main.now
+        self.rememberedKeys = Mutex(
+            WindowCount(
+                limit: configuration.idempotencyKeys, window: configuration.retention.idempotencyWindow, now: main.now))
         let member = Member(
             node: configuration.name, incarnation: map.incarnation, address: configuration.address,
             weight: configuration.weight)
@@ -161,15 +168,24 @@ package final class Node: Sendable {
     /// A session for a new connection; called on the connection's loop.
     package func makeSession(_ transport: any SessionTransport, _ opening: SessionOpening) -> Session {
         let hub = self.hubs.first { $0.loop === opening.loop } ?? self.hubs[0]
-        let services = SessionServices(
-            node: self.configuration.name, version: self.configuration.version, backend: self, tokens: self.tokens,
-            limits: self.configuration.session, surroundings: self.surroundings, logger: self.logger,
-            metrics: self.metrics, admits: { [unowned self] in !self.drains })
         let session = Session(
             client: ClientID(self.surroundings.uuid()), transport: transport, opening: opening, hub: hub,
-            services: services)
+            services: self.sharedServices())
         session.onThisLoop { $0.start() }
         return session
+    }
+
+    /// Held by the sessions; they hold the node through it, hence not the other way round.
+    private func sharedServices() -> SessionServices {
+        self.services.withLock { services in
+            if let shared = services.shared { return shared }
+            let made = SessionServices(
+                node: self.configuration.name, version: self.configuration.version, backend: self,
+                tokens: self.tokens, limits: self.configuration.session, surroundings: self.surroundings,
+                logger: self.logger, metrics: self.metrics, admits: { [unowned self] in !self.drains })
+            services.shared = made
+            return made
+        }
     }
 
     package var drains: Bool { self.isDraining.withLock { $0 } }

@@ -13,6 +13,9 @@ package struct NodeConfiguration: Sendable {
     package var lease: Duration
     /// What the engine keeps of a room.
     package var retention: Retention
+    /// Publications with an idempotency key that this node accepts within `retention.idempotencyWindow`: the engine
+    /// remembers each key for that long. Beyond it they are refused with 111; 0 refuses all.
+    package var idempotencyKeys = 1_000_000
     package var session: SessionLimits
     package var slot: SlotWriter.Limits
     package var router: RoomRouter.Limits

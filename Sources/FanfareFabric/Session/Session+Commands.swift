@@ -21,6 +21,7 @@ extension Session {
         case .connect: throw .badRequest
         case .send: throw .notAvailable
         case .pong: return try self.pong()
+        case .refused(let error): return self.refuse(command.id, error)
         case .refresh(let token): return self.refresh(id: command.id, token: token)
         case .subscribe: kind = .subscribe
         case .publish: kind = .publish
@@ -28,7 +29,7 @@ extension Session {
         case .unsubscribe, .subRefresh, .rpc: kind = .alone
         }
         guard self.waiting.count + self.underWay.count < self.services.limits.commandsUnderWay else {
-            return self.refuse(command.id, .tooManyRequests)
+            return self.refuseUnderLoad(command.id)
         }
         self.waiting.append(WaitingCommand(command: command, kind: kind))
         self.startWaiting()
@@ -38,6 +39,8 @@ extension Session {
     func startWaiting() {
         while let next = self.waiting.first {
             if !self.underWay.isEmpty, next.kind == .alone || self.runningClass != next.kind { return }
+            // Ids are told apart by their answers: a client that uses one twice waits for the first.
+            if self.underWay.contains(next.command.id) { return }
             self.waiting.popFirst()
             self.runningClass = next.kind
             self.underWay.insert(next.command.id)
@@ -49,7 +52,7 @@ extension Session {
     private func start(_ command: Command) {
         let id = command.id
         switch command.body {
-        case .connect, .send, .pong, .refresh: break
+        case .connect, .send, .pong, .refresh, .refused: break
         case .subscribe(let request): self.subscribe(id: id, request)
         case .unsubscribe(let channel):
             self.unsubscribe(channel)
@@ -74,9 +77,8 @@ extension Session {
     }
 
     /// The session's user, as others see it.
-    var caller: Caller {
-        .client(ClientInfo(user: self.user, client: self.client, connectionInfo: self.info), self.role)
-    }
+    var clientInfo: ClientInfo { ClientInfo(user: self.user, client: self.client, connectionInfo: self.info) }
+    var caller: Caller { .client(self.clientInfo, self.role) }
 
     // MARK: Commands
 

@@ -54,6 +54,8 @@ package actor Session: SessionHandler {
     var waiting = Fifo<WaitingCommand>()
     var underWay: Set<UInt32> = []
     var runningClass = CommandClass.alone
+    /// Nil where commands may come as fast as they like.
+    private var pacer: Pacer?
 
     /// The user channel: the highest sequence given, or nil while it is not known.
     var inboxSequence: UInt64?
@@ -78,6 +80,7 @@ package actor Session: SessionHandler {
         self.loop = opening.loop
         self.hub = hub
         self.services = services
+        self.pacer = opening.isLocal && !services.limits.pacesLoopback ? nil : Pacer()
     }
 
     package func start() {
@@ -128,17 +131,37 @@ package actor Session: SessionHandler {
             }
             self.held.append(command)
         case .connected:
+            guard self.isInPace(command) else { return self.refuseUnderLoad(command.id) }
             try self.perform(command)
         case .refused, .closed:
             return
         }
     }
 
+    /// Pongs are not the client's choice, and `send` has no answer to be refused with: it ends the session anyway.
+    private func isInPace(_ command: Command) -> Bool {
+        switch command.body {
+        case .pong, .send: true
+        default: self.pacer?.take(self.services.commandRate, now: self.loop.now) ?? true
+        }
+    }
+
     // MARK: Answers
+
+    /// Refuses a command that was not begun: another one of the same id may be under way.
+    func refuseUnderLoad(_ id: UInt32) {
+        self.services.metrics.throttledCommands.increment()
+        self.send(id, .error(.tooManyRequests))
+    }
+
+    private func send(_ id: UInt32, _ body: ReplyBody) {
+        if case .closed = self.phase { return }
+        self.transport.send(self.variant.encode(Reply(id: id, body: body)))
+    }
 
     func reply(_ id: UInt32, _ body: ReplyBody) {
         if case .closed = self.phase { return }
-        self.transport.send(self.variant.encode(Reply(id: id, body: body)))
+        self.send(id, body)
         guard self.underWay.remove(id) != nil, self.underWay.isEmpty, !self.waiting.isEmpty else { return }
         // Later: whoever answers may be in the middle of something that the next command changes.
         self.loop.execute { self.onThisLoop { $0.startWaiting() } }

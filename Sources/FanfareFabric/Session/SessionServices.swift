@@ -19,6 +19,11 @@ package struct SessionLimits: Sendable, Hashable {
     package var channels = 128
     /// Commands of one session that wait for an answer; beyond it they are refused with 111.
     package var commandsUnderWay = 1024
+    /// Commands of one session a second, and at once; beyond it they are refused with 111.
+    package var commandsPerSecond = 1000
+    package var commandBurst = 5000
+    /// Whether that rate holds for clients on this machine, too.
+    package var pacesLoopback = false
     /// How long a connection may take to send its connect command.
     package var staleTime: Duration = .seconds(15)
     package var pingInterval: Duration = .seconds(25)
@@ -32,16 +37,33 @@ package struct SessionLimits: Sendable, Hashable {
     package init() {}
 }
 
-/// What all sessions of a node share.
-package struct SessionServices: Sendable {
-    package var node: NodeID
-    package var version: String
-    package var backend: any SessionBackend
-    package var tokens: any TokenVerifier
-    package var limits: SessionLimits
-    package var surroundings: Surroundings
-    package var logger: Logger
-    package var metrics: FabricMetrics
+/// What all sessions of a node share: one object, so that a session holds a reference.
+package final class SessionServices: Sendable {
+    package let node: NodeID
+    package let version: String
+    package let backend: any SessionBackend
+    package let tokens: any TokenVerifier
+    package let limits: SessionLimits
+    package let surroundings: Surroundings
+    package let logger: Logger
+    package let metrics: FabricMetrics
     /// False while the node drains: new connections are sent elsewhere.
-    package var admits: @Sendable () -> Bool
+    package let admits: @Sendable () -> Bool
+    let commandRate: Pacer.Rate
+
+    package init(
+        node: NodeID, version: String, backend: any SessionBackend, tokens: any TokenVerifier, limits: SessionLimits,
+        surroundings: Surroundings, logger: Logger, metrics: FabricMetrics, admits: @escaping @Sendable () -> Bool
+    ) {
+        self.node = node
+        self.version = version
+        self.backend = backend
+        self.tokens = tokens
+        self.limits = limits
+        self.surroundings = surroundings
+        self.logger = logger
+        self.metrics = metrics
+        self.admits = admits
+        self.commandRate = Pacer.Rate(perSecond: limits.commandsPerSecond, burst: limits.commandBurst)
+    }
 }

@@ -44,11 +44,14 @@ package protocol SessionHandler: AnyObject, Sendable {
 package struct SessionOpening: Sendable {
     package var variant: ProtocolVariant
     package var remoteAddress: String
+    /// Whether the client is on this machine.
+    package var isLocal: Bool
     package var loop: any Loop
 
-    package init(variant: ProtocolVariant, remoteAddress: String, loop: any Loop) {
+    package init(variant: ProtocolVariant, remoteAddress: String, isLocal: Bool = false, loop: any Loop) {
         self.variant = variant
         self.remoteAddress = remoteAddress
+        self.isLocal = isLocal
         self.loop = loop
     }
 }

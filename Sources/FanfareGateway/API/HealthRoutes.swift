@@ -1,6 +1,8 @@
 package import FanfareModel
 internal import FanfareProtocol
+internal import HTTPTypes
 internal import Hummingbird
+internal import HummingbirdCore
 
 /// Whether the node can do its work, part by part.
 package struct Readiness: Sendable, Hashable {
@@ -59,15 +61,28 @@ package struct HealthRoutes: Sendable {
     }
 
     package func addRoutes(to router: GatewayRouter) {
-        router.get("/health/live") { _, _ in Response.json(Bytes(#"{"status":"live"}"#.utf8)) }
-        router.get("/health/ready") { _, _ in
+        self.add("/health/live", to: router) { Response.json(Bytes(#"{"status":"live"}"#.utf8)) }
+        self.add("/health/ready", to: router) {
             let readiness = await self.readiness()
             let body = readiness.json.serialize()
             return readiness.isReady
                 ? Response.json(body) : Response.json(body, status: .serviceUnavailable, retryAfterSeconds: 1)
         }
-        router.get("/metrics") { _, _ in
+        self.add("/metrics", to: router) {
             Response.bytes(self.metrics(), contentType: "text/plain; version=0.0.4; charset=utf-8")
+        }
+    }
+
+    /// GET, HEAD, which load balancers send, and 405 for the rest.
+    private func add(_ path: RouterPath, to router: GatewayRouter, _ answer: @escaping @Sendable () async -> Response) {
+        router.get(path) { _, _ in await answer() }
+        router.head(path) { _, _ in await answer().createHeadResponse() }
+        for method in [HTTPRequest.Method.post, .put, .patch, .delete, .options] {
+            router.on(path, method: method) { _, _ in
+                var response = Response.text("this path is read by GET", status: .methodNotAllowed)
+                response.headers[.allow] = "GET, HEAD"
+                return response
+            }
         }
     }
 }

@@ -76,7 +76,7 @@ package struct ServerAPI: Sendable {
                 return .json(JSON.object([.init("error", description)]).serialize())
             }
             let status = ServerAPI.status(of: error)
-            let delay = (error.retryAfterMilliseconds ?? 1000 + 999) / 1000
+            let delay = max(1, ((error.retryAfterMilliseconds ?? 1000) + 999) / 1000)
             let isForLater = status == .tooManyRequests || status == .serviceUnavailable
             return .json(
                 description.serialize(), status: status, retryAfterSeconds: isForLater ? Int(delay) : nil)

@@ -82,21 +82,20 @@ struct TokenClaims {
         let value = try JSON.parse(raw)
         if value.isNull { return nil }
         if let integer = value.integerValue { return integer }
-        guard let double = value.doubleValue, let integer = Int64(exactly: double.rounded(.down)) else {
-            throw TokenFailure.invalid
-        }
-        return integer
+        guard let double = value.doubleValue, double.isFinite else { throw TokenFailure.invalid }
+        // Beyond all calendars is as good as never.
+        return Int64(exactly: double.rounded(.down)) ?? (double > 0 ? .max : .min)
     }
 
     private static func info(in claims: JSONObject) throws -> Bytes {
         if let encoded = try claims.string("b64info") {
-            guard let info = Base64URL.decodeStandard(encoded), (try? JSON.parse(info)) != nil,
-                info.count <= TokenClaims.maximumInfo
+            guard let info = Base64URL.decodeStandard(encoded), info.count <= TokenClaims.maximumInfo,
+                JSONScanner.isValid(info)
             else { throw TokenFailure.invalid }
-            return info
+            return JSONScanner.line(info)
         }
         guard let info = claims.raw("info"), info != Bytes("null".utf8) else { return [] }
-        guard info.count <= TokenClaims.maximumInfo else { throw TokenFailure.invalid }
+        guard info.count <= TokenClaims.maximumInfo, JSONScanner.isValid(info) else { throw TokenFailure.invalid }
         return info
     }
 

@@ -149,7 +149,8 @@ extension ArrivingConnection {
                 self.routes.makeSession(
                     connection,
                     SessionOpening(
-                        variant: accepted.variant, remoteAddress: self.peer.text, loop: self.context.loop))
+                        variant: accepted.variant, remoteAddress: self.peer.text, isLocal: self.peer.isLoopback,
+                        loop: self.context.loop))
             }
         } catch {
             self.context.admission.endConnection()

@@ -29,6 +29,8 @@ package enum CommandBody: Hashable, Sendable {
     case subRefresh(channel: String, token: String)
     /// The answer to a ping: the empty command.
     case pong
+    /// A well-formed command that is answered with this error, whatever the session's state.
+    case refused(FanfareError)
 }
 
 package struct ConnectRequest: Hashable, Sendable {

@@ -10,10 +10,10 @@ enum JSONCodec {
             repeat {
                 let end = buffer[start...].firstIndex(of: 0x0a) ?? buffer.count
                 guard commands.count < limits.commands else { throw .badRequest }
-                var scanner = JSONScanner(
-                    UnsafeBufferPointer(rebasing: buffer[start..<end]), maximumDepth: limits.depth)
+                // What nests too deep is refused by itself, once the line is known to be well-formed.
+                var scanner = JSONScanner(UnsafeBufferPointer(rebasing: buffer[start..<end]))
                 do {
-                    commands.append(try scanner.command())
+                    commands.append(try scanner.command(payloadDepth: limits.depth))
                 } catch {
                     throw .badRequest
                 }
@@ -52,10 +52,11 @@ private enum Method: Int, Comparable {
 
 extension JSONScanner {
     /// The one command that is all of the bytes.
-    fileprivate mutating func command() throws(JSONError) -> Command {
+    fileprivate mutating func command(payloadDepth: Int) throws(JSONError) -> Command {
         var id: UInt32 = 0
         var method: Method?
         var body = CommandBody.pong
+        var depth = 0
         var isFirst = true
         try self.beginObject()
         while let key = try self.nextKey(isFirst: &isFirst) {
@@ -67,7 +68,8 @@ extension JSONScanner {
                     try self.skipValue()
                 } else {
                     method = found
-                    body = try self.body(of: found)
+                    depth = 0
+                    body = try self.body(of: found, depth: &depth)
                 }
             } else {
                 try self.skipValue()
@@ -82,10 +84,14 @@ extension JSONScanner {
         case .some: guard id > 0 else { throw self.malformed }
         }
         guard body.hasChannel else { throw self.malformed }
+        if depth > payloadDepth {
+            body = .refused(.badRequest("data nests deeper than \(payloadDepth) levels"))
+        }
         return Command(id: id, body: body)
     }
 
-    private mutating func body(of method: Method) throws(JSONError) -> CommandBody {
+    /// - Parameter depth: becomes that of the payload, where the command carries one for others.
+    private mutating func body(of method: Method, depth: inout Int) throws(JSONError) -> CommandBody {
         switch method {
         case .connect: return .connect(try self.connectRequest())
         case .subscribe: return .subscribe(try self.subscribeRequest())
@@ -98,11 +104,15 @@ extension JSONScanner {
         let fields = try self.commonFields()
         switch method {
         case .unsubscribe: return .unsubscribe(channel: fields.channel)
-        case .publish: return .publish(channel: fields.channel, data: fields.data)
+        case .publish:
+            depth = fields.depth
+            return .publish(channel: fields.channel, data: fields.data)
         case .presence: return .presence(channel: fields.channel)
         case .presenceStats: return .presenceStats(channel: fields.channel)
         case .send: return .send(data: fields.data)
-        case .rpc: return .rpc(method: fields.method, data: fields.data)
+        case .rpc:
+            depth = fields.depth
+            return .rpc(method: fields.method, data: fields.data)
         case .refresh: return .refresh(token: fields.token)
         case .subRefresh: return .subRefresh(channel: fields.channel, token: fields.token)
         case .connect, .subscribe, .history, .ping: throw self.malformed
@@ -111,15 +121,17 @@ extension JSONScanner {
 
     /// The members that the small requests have, some of them each.
     private mutating func commonFields() throws(JSONError) -> (
-        channel: String, method: String, token: String, data: Bytes
+        channel: String, method: String, token: String, data: Bytes, depth: Int
     ) {
-        var fields = (channel: "", method: "", token: "", data: Bytes())
+        var fields = (channel: "", method: "", token: "", data: Bytes(), depth: 0)
         try self.members { (key, scanner) throws(JSONError) in
             switch key {
             case "channel": fields.channel = try scanner.string()
             case "method": fields.method = try scanner.string()
             case "token": fields.token = try scanner.string()
-            case "data": fields.data = scanner.raw(try scanner.skipValue())
+            case "data":
+                fields.data = scanner.raw(try scanner.skipValue())
+                fields.depth = scanner.lastDepth
             default: try scanner.skipValue()
             }
         }
@@ -230,7 +242,7 @@ extension CommandBody {
     /// Whether the command names a channel, if it must.
     var hasChannel: Bool {
         switch self {
-        case .connect, .rpc, .send, .refresh, .pong: true
+        case .connect, .rpc, .send, .refresh, .pong, .refused: true
         case .subscribe(let request): !request.channel.isEmpty
         case .unsubscribe(let channel), .publish(let channel, _), .presence(let channel), .presenceStats(let channel),
             .history(let channel, _), .subRefresh(let channel, _):

@@ -12,7 +12,7 @@ package enum ProtocolVariant: Hashable, Sendable, CaseIterable {
     package struct Limits: Hashable, Sendable {
         /// SDKs send their subscriptions in one message after a reconnect.
         package var commands: Int
-        /// How deep a payload may nest.
+        /// How deep a payload may nest: beyond it the command that carries it is refused, and nothing else.
         package var depth: Int
 
         package init(commands: Int = 1024, depth: Int = JSONScanner.maximumDepth) {

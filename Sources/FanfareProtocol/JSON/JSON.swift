@@ -24,10 +24,13 @@ package enum JSON: Hashable, Sendable {
 
     package static func integer(_ value: some BinaryInteger) -> JSON { .number(String(value)) }
 
+    /// How deep a tree may nest where nothing else is asked for.
+    package static let maximumDepth = 64
+
     /// - Parameter maximumDepth: How deep containers may nest; at most 512, for the stack's sake.
     /// - Throws: where `bytes` are not exactly one JSON value. Of repeated keys the last one counts.
     package static func parse(
-        _ bytes: Bytes, maximumDepth: Int = JSONScanner.maximumDepth
+        _ bytes: Bytes, maximumDepth: Int = JSON.maximumDepth
     ) throws(JSONError) -> JSON {
         try bytes.withUnsafeBufferPointer { (buffer) throws(JSONError) in
             var scanner = JSONScanner(buffer, maximumDepth: min(maximumDepth, 512))

@@ -4,9 +4,6 @@ package import FanfareModel
 ///
 /// Absent members and `null` read as nil; a member of another type than asked for throws and names it.
 package struct JSONObject: Hashable, Sendable {
-    /// A payload of `JSONScanner.maximumDepth` inside some layers of request.
-    package static let maximumDepth = JSONScanner.maximumDepth + 8
-
     private let bytes: Bytes
     private var ranges: [String: Range<Int>] = [:]
 
@@ -15,11 +12,11 @@ package struct JSONObject: Hashable, Sendable {
 
     /// - Throws: where `bytes` are not exactly one JSON object, validated to the last byte. Of repeated keys the last
     ///   one counts.
-    package init(_ bytes: Bytes, maximumDepth: Int = JSONObject.maximumDepth) throws(JSONError) {
+    package init(_ bytes: Bytes) throws(JSONError) {
         self.bytes = bytes
         self.ranges = try bytes.withUnsafeBufferPointer { (buffer) throws(JSONError) in
             var ranges: [String: Range<Int>] = [:]
-            var scanner = JSONScanner(buffer, maximumDepth: maximumDepth - 1)
+            var scanner = JSONScanner(buffer)
             var isFirst = true
             try scanner.beginObject()
             while let key = try scanner.nextKey(isFirst: &isFirst) { ranges[key.string] = try scanner.skipValue() }
@@ -99,8 +96,7 @@ package struct JSONObject: Hashable, Sendable {
         guard let range = self.ranges[key] else { return nil }
         do {
             return try self.bytes.withUnsafeBufferPointer { (buffer) throws(JSONError) -> Value? in
-                var scanner = JSONScanner(
-                    UnsafeBufferPointer(rebasing: buffer[range]), maximumDepth: JSONObject.maximumDepth)
+                var scanner = JSONScanner(UnsafeBufferPointer(rebasing: buffer[range]))
                 return try scanner.skipNull() ? nil : try body(&scanner)
             }
         } catch {

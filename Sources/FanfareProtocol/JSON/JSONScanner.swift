@@ -4,31 +4,46 @@ package import FanfareModel
 ///
 /// Points into the caller's bytes: use it only inside the `withUnsafeBufferPointer` that lent them.
 package struct JSONScanner {
-    /// How deep a payload may nest: scalars have depth 0, `[]` has 1.
-    package static let maximumDepth = 64
+    /// How deep a payload may nest: scalars have depth 0, `[]` has 1. Deeper ones would break readers that recurse, among
+    /// them the SDKs of other subscribers.
+    package static let maximumDepth = 512
 
     let bytes: UnsafeBufferPointer<UInt8>
     var position = 0
     let maximumDepth: Int
+    /// How deep the value nested that `skipValue` passed over last.
+    package private(set) var lastDepth = 0
 
-    package init(_ bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int = JSONScanner.maximumDepth) {
+    /// - Parameter maximumDepth: What nests deeper is refused as `.tooDeep`. Skipping a value takes no stack, however deep
+    ///   it is, so that any limit is safe.
+    package init(_ bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int = .max) {
         self.bytes = bytes
         self.maximumDepth = maximumDepth
     }
 
     /// Whether `bytes` are exactly one JSON value, with nothing but whitespace around it.
     package static func isValid(_ bytes: Bytes, maximumDepth: Int = JSONScanner.maximumDepth) -> Bool {
-        bytes.withUnsafeBufferPointer { buffer in
-            var scanner = JSONScanner(buffer, maximumDepth: maximumDepth)
-            do {
-                _ = try scanner.skipValue()
-                try scanner.expectEnd()
-                return true
-            } catch {
-                return false
-            }
+        do throws(JSONError) {
+            try self.validate(bytes, maximumDepth: maximumDepth)
+            return true
+        } catch {
+            return false
         }
     }
+
+    /// - Throws: where `bytes` are not exactly one JSON value, or nest too deep.
+    package static func validate(
+        _ bytes: Bytes, maximumDepth: Int = JSONScanner.maximumDepth
+    ) throws(JSONError) {
+        try bytes.withUnsafeBufferPointer { (buffer) throws(JSONError) in
+            var scanner = JSONScanner(buffer, maximumDepth: maximumDepth)
+            try scanner.skipValue()
+            try scanner.expectEnd()
+        }
+    }
+
+    /// A validated value as it may stand in a line; see `raw`.
+    package static func line(_ value: Bytes) -> Bytes { value.withUnsafeBufferPointer { self.line($0) } }
 
     /// The bytes of a validated value as they may stand in a line: raw LF and CR, which can only be whitespace there,
     /// become spaces; all else is kept byte for byte.
@@ -129,36 +144,68 @@ package struct JSONScanner {
     /// Validates the next value, whatever it is.
     /// - Returns: Where it stands, without the whitespace around it.
     @discardableResult
-    package mutating func skipValue() throws(JSONError) -> Range<Int> { try self.skipValue(depth: 0) }
-
-    private mutating func skipValue(depth: Int) throws(JSONError) -> Range<Int> {
-        let first = try self.peek()
+    package mutating func skipValue() throws(JSONError) -> Range<Int> {
+        var open = OpenContainers()
+        self.lastDepth = 0
+        _ = try self.peek()
         let start = self.position
-        switch first {
+        repeat {
+            guard let isObject = try self.skipScalarOrOpen() else { continue }
+            guard open.count < self.maximumDepth else { throw JSONError(.tooDeep, at: self.position - 1) }
+            open.push(isObject: isObject)
+            self.lastDepth = max(self.lastDepth, open.count)
+            // An empty container ends at once: it has no first element to go on with.
+            guard try self.peek() != (isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) else { continue }
+            if isObject { try self.skipKey() }
+            open.isAtValue = true
+        } while try self.isBeforeValue(&open)
+        return start..<self.position
+    }
+
+    /// Steps over a value that holds no others, or into one that does.
+    /// - Returns: nil for a scalar, else whether the container is an object.
+    private mutating func skipScalarOrOpen() throws(JSONError) -> Bool? {
+        switch try self.peek() {
         case UInt8(ascii: "\""): _ = try self.skipString()
-        case UInt8(ascii: "{"):
-            guard depth < self.maximumDepth else { throw JSONError(.tooDeep, at: start) }
-            self.position += 1
-            var isFirst = true
-            while try self.advance(past: UInt8(ascii: "}"), isFirst: &isFirst) {
-                guard try self.peek() == UInt8(ascii: "\"") else { throw self.malformed }
-                _ = try self.skipString()
-                try self.expect(UInt8(ascii: ":"))
-                _ = try self.skipValue(depth: depth + 1)
-            }
-        case UInt8(ascii: "["):
-            guard depth < self.maximumDepth else { throw JSONError(.tooDeep, at: start) }
-            self.position += 1
-            var isFirst = true
-            while try self.advance(past: UInt8(ascii: "]"), isFirst: &isFirst) {
-                _ = try self.skipValue(depth: depth + 1)
-            }
         case UInt8(ascii: "t"): try self.literal("true")
         case UInt8(ascii: "f"): try self.literal("false")
         case UInt8(ascii: "n"): try self.literal("null")
+        case UInt8(ascii: "{"):
+            self.position += 1
+            return true
+        case UInt8(ascii: "["):
+            self.position += 1
+            return false
         default: try self.skipNumber()
         }
-        return start..<self.position
+        return nil
+    }
+
+    private mutating func skipKey() throws(JSONError) {
+        guard try self.peek() == UInt8(ascii: "\"") else { throw self.malformed }
+        _ = try self.skipString()
+        try self.expect(UInt8(ascii: ":"))
+    }
+
+    /// Closes what ends here.
+    /// - Returns: whether another value follows in a container that is open; false where all are closed.
+    private mutating func isBeforeValue(_ open: inout OpenContainers) throws(JSONError) -> Bool {
+        if open.isAtValue {
+            open.isAtValue = false
+            return true
+        }
+        while let isObject = open.innermostIsObject {
+            let byte = try self.peek()
+            if byte == UInt8(ascii: ",") {
+                self.position += 1
+                if isObject { try self.skipKey() }
+                return true
+            }
+            guard byte == (isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")) else { throw self.malformed }
+            self.position += 1
+            open.pop()
+        }
+        return false
     }
 
     /// The next value, which is a string.

@@ -29,7 +29,7 @@ final class NodeRuntime: Service {
     init(_ configuration: ServeConfiguration, registry: PrometheusRegistry, logger: Logger) async throws {
         self.configuration = configuration
         self.logger = logger
-        try NodeRuntime.refuseWhatIsNotBuilt(configuration, logger)
+        NodeRuntime.tellWhatIsNotBuilt(configuration, logger)
         let loops = try EdgeLoopGroup(count: configuration.loops)
         self.loops = loops
         let main = loops.loops[0]
@@ -64,16 +64,19 @@ final class NodeRuntime: Service {
                 }),
             wallClock: surroundings.wallClock, now: { main.now }, logger: logger)
 
+        let maximumData = configuration.limits.dataBytes
         self.node = Node(
             NodeConfiguration(configuration, version: Version.current), loops: loops.loops, broker: self.broker,
             store: self.store, tokens: tokens, surroundings: surroundings, logger: logger
         ) { node, method, data, caller async throws(FanfareError) in
-            try await MethodRouter(operations: node).callRemote(method, data, by: caller)
+            try await MethodRouter(operations: node, maximumData: maximumData).callRemote(method, data, by: caller)
         }
 
         let router = GatewayRouter(context: GatewayRequestContext.self)
-        ServerAPI(methods: MethodRouter(operations: self.node), key: configuration.apiKey.flatMap { APIKey($0) })
-            .addRoutes(to: router)
+        ServerAPI(
+            methods: MethodRouter(operations: self.node, maximumData: maximumData),
+            key: configuration.apiKey.flatMap { APIKey($0) }
+        ).addRoutes(to: router)
         UpgradeRoute.add(to: router, path: "/connection/websocket")
         let readiness = ReadinessCheck(
             node: self.node, broker: self.broker, store: self.store, clock: { main.now })
@@ -87,11 +90,8 @@ final class NodeRuntime: Service {
         self.exposeMetrics(in: registry)
     }
 
-    /// A setting that would silently do nothing is refused where safety hangs on it, else told.
-    private static func refuseWhatIsNotBuilt(_ configuration: ServeConfiguration, _ logger: Logger) throws {
-        if configuration.tls != nil {
-            throw StartFailure("tls_certificate: this version does not serve TLS; put a proxy that does before it")
-        }
+    /// A setting that would silently do nothing is told.
+    private static func tellWhatIsNotBuilt(_ configuration: ServeConfiguration, _ logger: Logger) {
         let unused = [
             ("accounts", configuration.hasAccounts), ("eventsub_secret", configuration.eventSubSecret != nil),
             ("otlp_endpoint", configuration.otlpEndpoint != nil),
@@ -231,9 +231,15 @@ extension NodeConfiguration {
         self.retention = Retention(
             count: limits.historySize, bytes: limits.historyBytes, time: limits.historyTime,
             positionTime: limits.positionTime, idempotencyWindow: limits.idempotencyWindow)
+        self.idempotencyKeys = limits.idempotencyKeys
         self.session.dataBytes = limits.dataBytes
         self.session.channels = limits.channelsPerSession
         self.session.commandsUnderWay = limits.commandsPerSession
+        if let rate = limits.commandRate {
+            self.session.commandsPerSecond = rate
+            self.session.pacesLoopback = true
+        }
+        self.session.commandBurst = limits.commandBurst
         self.session.pingInterval = limits.pingInterval
         self.session.pongTime = limits.pongTimeout
         self.session.staleTime = limits.staleTimeout
@@ -252,6 +258,11 @@ extension ConnectionOptions {
         self.maximumConnections = configuration.limits.connections
         self.maximumMessage = configuration.limits.messageBytes
         self.maximumQueuedBytes = configuration.limits.queueBytes
+        if let rate = configuration.limits.connectRate {
+            self.connectsPerAddress = Double(rate)
+            self.loopbackIsFree = false
+        }
+        self.connectBurstPerAddress = Double(configuration.limits.connectBurst)
         self.allowedOrigins = configuration.allowedOrigins
     }
 }

@@ -21,11 +21,6 @@ import Testing
         }
         #expect(abs(sum / 10_000 - 0.2) < 0.005)
     }
-
-    @Test func phasesStayWithinThePeriod() {
-        #expect(Phase.first(in: .zero, random: 9) == .zero)
-        #expect(Phase.first(in: .seconds(25), random: .max) < .seconds(25))
-    }
 }
 
 @Suite struct TokenBucketTests {
@@ -77,54 +72,101 @@ import Testing
     }
 }
 
-@Suite struct TimingWheelTests {
-    @Test func firesOnceNotEarlyAndAtMostOneTickLate() throws {
-        for seed in 0..<10 as Range<UInt64> {
-            var generator = SeededGenerator(seed: seed)
-            var now = MonotonicInstant(nanoseconds: Int64.random(in: 0...1_000_000_000, using: &generator))
-            let tick = Duration.milliseconds(10)
-            var wheel = TimingWheel<Int>(tick: tick, slots: 16, capacity: 500, now: now)
-            var waiting: [Int: (deadline: MonotonicInstant, token: TimingWheel<Int>.Token)] = [:]
-            var next = 0
-            for _ in 0..<3000 {
-                switch Int.random(in: 0..<4, using: &generator) {
-                case 0, 1:
-                    let deadline = now + .microseconds(Int64.random(in: -1000...1_000_000, using: &generator))
-                    if let token = wheel.add(next, at: deadline) {
-                        waiting[next] = (deadline, token)
-                    } else {
-                        #expect(waiting.count == 500, "seed \(seed)")
-                    }
-                    next += 1
-                case 2:
-                    guard let id = waiting.keys.min(), let timer = waiting.removeValue(forKey: id) else { continue }
-                    let cancelled = [wheel.cancel(timer.token), wheel.cancel(timer.token)]
-                    #expect(cancelled == [true, false], "seed \(seed)")
-                default:
-                    now = now + .microseconds(Int64.random(in: 0...30_000, using: &generator))
-                    for id in wheel.advance(to: now) {
-                        let removed = waiting.removeValue(forKey: id)
-                        let timer = try #require(removed, "seed \(seed)")
-                        #expect(timer.deadline <= now, "seed \(seed)")
-                        let cancelled = wheel.cancel(timer.token)
-                        #expect(!cancelled, "seed \(seed)")
-                    }
-                    for timer in waiting.values { #expect(timer.deadline + tick > now, "seed \(seed)") }
-                }
-                #expect(wheel.count == waiting.count, "seed \(seed)")
-                #expect((wheel.nextTick == nil) == waiting.isEmpty, "seed \(seed)")
-            }
+@Suite struct PacerTests {
+    /// What each of as many attempts gives.
+    private func take(_ count: Int, of rate: Pacer.Rate, _ pacer: inout Pacer, now: MonotonicInstant) -> [Bool] {
+        var results: [Bool] = []
+        for _ in 0..<count { results.append(pacer.take(rate, now: now)) }
+        return results
+    }
+
+    @Test func theBurstThenTheRate() {
+        var pacer = Pacer()
+        let rate = Pacer.Rate(perSecond: 10, burst: 3)
+        let start = MonotonicInstant(nanoseconds: 5_000_000_000)
+        var results = self.take(4, of: rate, &pacer, now: start)
+        #expect(results == [true, true, true, false])
+        results = self.take(1, of: rate, &pacer, now: start + .milliseconds(99))
+        #expect(results == [false])
+        results = self.take(2, of: rate, &pacer, now: start + .milliseconds(100))
+        #expect(results == [true, false])
+        results = self.take(4, of: rate, &pacer, now: start + .seconds(60))
+        #expect(results == [true, true, true, false])
+    }
+
+    @Test(arguments: 0..<10 as Range<UInt64>)
+    func neverMoreThanTheRateAllows(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let perSecond = Int.random(in: 1...1000, using: &generator)
+        let burst = Int.random(in: 1...50, using: &generator)
+        let rate = Pacer.Rate(perSecond: perSecond, burst: burst)
+        var pacer = Pacer()
+        let start = MonotonicInstant(nanoseconds: 0)
+        var now = start
+        var taken = 0
+        for _ in 0..<3000 {
+            now = now + .microseconds(Int64.random(in: 0...20_000, using: &generator))
+            if pacer.take(rate, now: now) { taken += 1 }
+            let allowed = Double(burst) + (now - start).secondsAsDouble * Double(perSecond) * 1.001 + 1
+            #expect(Double(taken) <= allowed, "seed \(seed)")
         }
     }
 
-    @Test func aLongPauseFiresEverything() {
-        let start = MonotonicInstant(nanoseconds: 0)
-        var wheel = TimingWheel<Int>(tick: .milliseconds(1), slots: 4, capacity: 100, now: start)
-        for index in 0..<100 { _ = wheel.add(index, at: start + .milliseconds(Int64(index))) }
-        #expect(Set(wheel.advance(to: start + .seconds(3600))) == Set(0..<100))
-        #expect(wheel.nextTick == nil)
-        #expect(wheel.add(1, at: start + .seconds(3600)) != nil)
-        #expect(wheel.advance(to: start + .seconds(3600)).isEmpty)
-        #expect(wheel.advance(to: start + .milliseconds(3_600_001)) == [1])
+    @Test(arguments: [(Int.max, Int.max), (.max, 1), (1, .max)])
+    func extremeRatesDoNotOverflow(perSecond: Int, burst: Int) {
+        var pacer = Pacer()
+        let rate = Pacer.Rate(perSecond: perSecond, burst: burst)
+        let results = self.take(1, of: rate, &pacer, now: MonotonicInstant(nanoseconds: .max / 4))
+        #expect(results == [true])
+    }
+
+    @Test func nothingAtAllIsNoRateButOneASecond() {
+        var pacer = Pacer()
+        let rate = Pacer.Rate(perSecond: 0, burst: -1)
+        let now = MonotonicInstant(nanoseconds: 0)
+        var results = self.take(2, of: rate, &pacer, now: now)
+        #expect(results == [true, false])
+        results = self.take(1, of: rate, &pacer, now: now + .seconds(1))
+        #expect(results == [true])
+    }
+}
+
+@Suite struct WindowCountTests {
+    @Test func admitsAsManyAsTheLimitWithinTheWindow() {
+        var count = WindowCount(limit: 3, window: .seconds(64), now: MonotonicInstant(nanoseconds: 0))
+        // One portion late, never early; a clock that is read on two threads may come back a little.
+        let steps: [(second: Int64, isAdmitted: Bool)] = [
+            (0, true), (10, true), (10, true), (20, false), (64, false), (65, true), (74, false), (100_000, true),
+            (99_000, true),
+        ]
+        for step in steps {
+            let isAdmitted = count.admit(now: MonotonicInstant(nanoseconds: step.second * 1_000_000_000))
+            #expect(isAdmitted == step.isAdmitted, "at \(step.second) s")
+        }
+        #expect(count.total == 2)
+        var none = WindowCount(limit: 0, window: .seconds(1), now: MonotonicInstant(nanoseconds: 0))
+        let isAdmitted = none.admit(now: MonotonicInstant(nanoseconds: 1))
+        #expect(!isAdmitted)
+    }
+
+    @Test(arguments: 0..<10 as Range<UInt64>)
+    func agreesWithAList(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        var now = MonotonicInstant(nanoseconds: Int64.random(in: 0...1_000_000_000, using: &generator))
+        let window = Duration.seconds(1)
+        var count = WindowCount(limit: 50, window: window, now: now)
+        var admitted: [MonotonicInstant] = []
+        for _ in 0..<5000 {
+            now = now + .microseconds(Int64.random(in: 0...40_000, using: &generator))
+            let (within, almost) = (
+                admitted.count { now - $0 < window }, admitted.count { now - $0 <= window + window / 32 }
+            )
+            if count.admit(now: now) {
+                #expect(within < 50, "seed \(seed)")
+                admitted.append(now)
+            } else {
+                #expect(almost >= 50, "seed \(seed)")
+            }
+        }
     }
 }

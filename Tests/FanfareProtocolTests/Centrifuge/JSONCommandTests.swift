@@ -188,9 +188,19 @@ import Testing
             let data = String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
             return Bytes(text: #"{"id":1,"publish":{"channel":"c","data":"# + data + "}}")
         }
-        #expect(try ProtocolVariant.json.decode(publish(depth: 64)).count == 1)
-        #expect(throws: Disconnect.badRequest) { try ProtocolVariant.json.decode(publish(depth: 65)) }
-        #expect(throws: Disconnect.badRequest) { try ProtocolVariant.json.decode(publish(depth: 50_000)) }
+        // Too deep a payload is refused by itself; where nobody gets what is deep, it is passed over.
+        for (depth, isRefused) in [(512, false), (513, true), (50_000, true)] {
+            let command = try #require(ProtocolVariant.json.decode(publish(depth: depth)).first)
+            #expect(command.id == 1)
+            if case .refused(let error) = command.body {
+                #expect(isRefused && error.code == 107)
+            } else {
+                #expect(!isRefused)
+            }
+        }
+        let elsewhere = String(repeating: "[", count: 5000) + String(repeating: "]", count: 5000)
+        let history = #"{"x":\#(elsewhere),"id":1,"history":{"channel":"c","y":\#(elsewhere)}}"#
+        #expect(try ProtocolVariant.json.decode(Bytes(text: history)).count == 1)
         let pongs = { Bytes(text: Array(repeating: "{}", count: $0).joined(separator: "\n")) }
         #expect(try ProtocolVariant.json.decode(pongs(1024)).count == 1024)
         #expect(throws: Disconnect.badRequest) { try ProtocolVariant.json.decode(pongs(1025)) }

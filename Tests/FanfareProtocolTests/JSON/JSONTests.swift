@@ -50,9 +50,11 @@ import Testing
             Bytes(text: String(repeating: open, count: depth) + "1" + String(repeating: close, count: depth))
         }
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-            #expect(JSONScanner.isValid(nested(open, close, 64)))
-            #expect(!JSONScanner.isValid(nested(open, close, 65)))
+            #expect(JSONScanner.isValid(nested(open, close, 512)))
+            #expect(!JSONScanner.isValid(nested(open, close, 513)))
             #expect(!JSONScanner.isValid(nested(open, close, 30_000)))
+            #expect(JSONScanner.isValid(nested(open, close, 1_000_000), maximumDepth: .max))
+            #expect(!JSONScanner.isValid(Bytes(nested(open, close, 1_000_000).dropLast()), maximumDepth: .max))
             #expect(JSONScanner.isValid(nested(open, close, 3), maximumDepth: 3))
             #expect(!JSONScanner.isValid(nested(open, close, 4), maximumDepth: 3))
             #expect(throws: JSONError.self) { try JSON.parse(nested(open, close, 65)) }
@@ -60,6 +62,33 @@ import Testing
         }
         #expect(JSONScanner.isValid(Bytes(text: "1"), maximumDepth: 0))
         #expect(!JSONScanner.isValid(Bytes(text: "[]"), maximumDepth: 0))
+    }
+
+    /// The kinds of 64 and more open containers are told apart.
+    @Test(arguments: 0..<20 as Range<UInt64>)
+    func bracketsMatchAtAnyDepth(seed: UInt64) {
+        var generator = SeededGenerator(seed: seed)
+        let kinds = (0..<Int.random(in: 1...400, using: &generator)).map { _ in Bool.random(using: &generator) }
+        var text = Bytes()
+        for isObject in kinds { text += Bytes(text: isObject ? "{\"k\": [], \"x\":" : "[{} ,") }
+        text += Bytes(text: "-0.5e+3")
+        for isObject in kinds.reversed() { text += Bytes(text: isObject ? ", \"y\":{} }" : ",null\n]") }
+        #expect(JSONScanner.isValid(text), "seed \(seed)")
+        // One closing bracket of the other kind.
+        let closing = text.indices.filter { text[$0] == UInt8(ascii: "}") || text[$0] == UInt8(ascii: "]") }
+        let index = closing[Int.random(in: 0..<closing.count, using: &generator)]
+        text[index] = text[index] == UInt8(ascii: "}") ? UInt8(ascii: "]") : UInt8(ascii: "}")
+        #expect(!JSONScanner.isValid(text), "seed \(seed)")
+    }
+
+    @Test func theDepthOfWhatWasSkippedIsKnown() throws {
+        for (text, depth) in [("1", 0), ("[]", 1), ("{}", 1), ("[[],[[1]],{}]", 3), (#"{"a":{"b":{}}} "#, 3)] {
+            try Bytes(text: text).withUnsafeBufferPointer { buffer in
+                var scanner = JSONScanner(buffer)
+                _ = try scanner.skipValue()
+                #expect(scanner.lastDepth == depth, "\(text)")
+            }
+        }
     }
 
     @Test func treeKeepsOrderAndNumbers() throws {
