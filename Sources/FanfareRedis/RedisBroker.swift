@@ -157,7 +157,7 @@ package final class RedisBroker: Broker {
     ) async throws(EngineError) -> StoredRoom {
         let reply = try await self.run(
             .open, keys: self.roomKeys(room), .open,
-            Self.words(fence) + [newEpoch, Self.milliseconds(retention.positionTime)])
+            Self.words(fence) + [newEpoch, Self.milliseconds(retention.emptyTime)])
         guard let elements = reply.elements, elements.count == 4, let top = Self.position(elements[0], elements[1]),
             let bodies = Self.bodies(elements[2]), UInt64(bodies.count) <= top.offset
         else { throw Self.malformed(.open) }

@@ -87,6 +87,8 @@ package struct Setting: Sendable, Hashable {
         Setting(
             "idempotency_keys", default: "1000000",
             "Publications with an idempotency key accepted within that time; then error 111."),
+        Setting("empty_room_ttl", default: "1h", "How long a room is remembered that was opened and never written to."),
+        Setting("owned_rooms", default: "100000", "Rooms open on the node that owns them; more are refused for now."),
         Setting("slot_queue", default: "20000", "Publications that wait in one slot."),
         Setting("slot_queue_bytes", default: "32MiB", "Their bytes."),
         Setting("room_requests", default: "50000", "Publications and reads of rooms under way from this node."),

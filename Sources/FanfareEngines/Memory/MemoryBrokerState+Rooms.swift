@@ -46,8 +46,11 @@ extension MemoryBrokerState {
             stored.mayHaveRolledBack = room.run != self.run
             return stored
         }
-        return try self.insert(name, top: StreamPosition(offset: 0, epoch: newEpoch), retention: retention, now: now)
-            .storedRoom
+        let stored = try self.insert(
+            name, top: StreamPosition(offset: 0, epoch: newEpoch), retention: retention, now: now
+        ).storedRoom
+        self.rooms[name]?.positionDeadline = now + retention.emptyTime
+        return stored
     }
 
     /// - Returns: the outcomes, one per room, and what is to be delivered to the rooms' subscribers, in order.

@@ -3,7 +3,7 @@
 ///
 /// Bytes of memory per room on Redis 7.0 (`MEMORY USAGE`, bodies of 100 bytes): see docs/engines.md.
 enum RoomScripts {
-    /// KEYS: fence, meta, history. ARGV: fence, new epoch, position time in milliseconds.
+    /// KEYS: fence, meta, history. ARGV: fence, new epoch, empty room's time in milliseconds.
     /// Returns epoch, top, the bodies, and 1 where the server's run is another one than when the room was written.
     static let open = """
         #!lua

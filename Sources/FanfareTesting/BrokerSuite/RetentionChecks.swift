@@ -3,6 +3,18 @@ import FanfareModel
 
 enum RetentionChecks {
     static let all = [
+        BrokerCheck("a room that nobody wrote to is forgotten soon, one that was written to is not") { cluster in
+            let retention = Retention(emptyTime: .milliseconds(50))
+            let (written, empty) = (BrokerCluster.room, rooms(inSlotOf: BrokerCluster.room, count: 1)[0])
+            var room = try await cluster.open(retention)
+            try await room.append("a")
+            _ = try await cluster.first.broker.open(empty, fence: room.fence, newEpoch: "e", retention: retention)
+            try await eventually("the empty room is forgotten") {
+                try await cluster.first.broker.read(empty, since: nil, limit: 0) == nil
+            }
+            try expect(
+                try await cluster.first.broker.read(written, since: nil, limit: 0) != nil, "the other one is forgotten")
+        },
         BrokerCheck("the count is kept") { cluster in
             var room = try await cluster.open(Retention(count: 3))
             for number in 1...10 { try await room.append("\(number)") }

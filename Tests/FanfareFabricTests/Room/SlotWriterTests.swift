@@ -98,4 +98,56 @@ import Testing
         #expect(refused == .failure(.brokerUnavailable))
         #expect(after?.offset == 2)
     }
+
+    @Test("no more rooms are opened than may be; those not in use are closed, and make room") func rooms() async {
+        let result = await onOwnThread {
+            let bench = Bench { $0.slot.rooms = 3 }
+            let reader = bench.connect()
+            let client = bench.connect()
+            _ = client.ask(2, #""subscribe":{"channel":"room:kept"}"#)
+            _ = bench.publish("1", to: "room:kept")
+            var codes: [Int64] = []
+            for number in 1...4 {
+                _ = reader.ask(number + 1, "\"history\":{\"channel\":\"room:invented-\(number)\",\"limit\":1}")
+                codes.append(reader.error(number + 1) ?? 0)
+            }
+            let full = bench.publish("1", to: "room:new")
+            let known = bench.publish("2", to: "room:kept")
+            let stored = bench.engine.state.roomCount
+            // Those that were read have been idle for long enough; the subscriber's room has not.
+            for _ in 0..<70 {
+                bench.run(.seconds(1))
+                client.send("{}")
+                _ = bench.publish("x", to: "room:kept")
+            }
+            let before = bench.node.budget.count
+            _ = bench.publish("1", to: "room:new")
+            bench.run(.seconds(2))
+            return (codes, full, known, stored, before, bench.position("1", to: "room:new")?.offset)
+        }
+        #expect(result.0 == [0, 0, 111, 111])
+        #expect(result.1 == .failure(.tooManyRequests))
+        #expect(result.2 != nil && result.2 != .failure(.tooManyRequests))
+        #expect(result.3 == 3)
+        #expect(result.4 == 3)
+        #expect(result.5 == 1)
+    }
+
+    @Test("the epoch of a room that nobody wrote to is forgotten by the engine, and put back by its owner")
+    func emptyRooms() async {
+        let (before, stored, after) = await onOwnThread {
+            let bench = Bench {
+                $0.retention = Retention(emptyTime: .seconds(100))
+                $0.session.pingInterval = .seconds(3600)
+            }
+            let client = bench.connect()
+            let reply = client.ask(2, #""subscribe":{"channel":"room:1"}"#)
+            bench.run(.seconds(120))
+            let stored = bench.engine.state.read("room:1", since: nil, limit: 0, now: bench.scheduler.now)
+            return (reply?["subscribe"]?["epoch"]?.stringValue, stored, bench.position("1", to: "room:1"))
+        }
+        #expect(before != nil)
+        #expect(stored == nil)
+        #expect(after == StreamPosition(offset: 1, epoch: before ?? ""))
+    }
 }
