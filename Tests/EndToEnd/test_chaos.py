@@ -15,7 +15,8 @@ from harness.proxy import CUTS
 from harness.waiting import eventually
 
 ROUNDS = int(os.environ.get("FANFARE_CHAOS_ROUNDS", "10"))
-SEED = int(os.environ.get("FANFARE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+# The choices of a plain run are always the same; others come from the variable, for long runs.
+SEED = int(os.environ.get("FANFARE_CHAOS_SEED") or 3136525098)
 LEASE = 1.5
 
 
