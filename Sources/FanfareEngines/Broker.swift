@@ -21,6 +21,9 @@ package protocol Broker: Sendable {
     /// lease may give all members a new one instead of removing them.
     /// - Parameter seen: the newest view that the member knows. An engine that lost it goes on above it: a number never
     ///   stands for two views.
+    /// - Throws: `.fenced` where another incarnation of this name renewed its lease within the last two thirds of it: two
+    ///   processes run under one name, or the former one died just now. Nothing changed; the name is free when the other
+    ///   one has left, or was silent for so long.
     func heartbeat(
         _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
     ) async throws(EngineError) -> View

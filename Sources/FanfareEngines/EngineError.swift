@@ -7,7 +7,7 @@ package struct EngineError: Error, Hashable, Sendable, CustomStringConvertible {
         case unknownOutcome
         /// The bounded queue before the engine is full: nothing was done. Retry later.
         case overloaded
-        /// Another owner holds the slot or shard: nothing was done, and this owner never may again.
+        /// Another owner holds the slot, shard or name: nothing was done, and this owner never may again as what it is now.
         case fenced
         /// The engine refused the request for good (bad data, schema, rights). Do not retry.
         case rejected

@@ -77,7 +77,7 @@ package final class RedisBroker: Broker {
             .heartbeat, keys: self.membershipKeys, .heartbeat,
             [
                 member.node.rawValue, text, Self.milliseconds(lease), newGeneration, self.channels.view,
-                seen?.generation ?? "", String(seen?.number ?? 0),
+                seen?.generation ?? "", String(seen?.number ?? 0), member.incarnation,
             ])
         guard let view = Self.view(reply) else { throw Self.malformed(.heartbeat) }
         return view

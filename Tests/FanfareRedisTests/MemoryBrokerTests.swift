@@ -15,7 +15,7 @@ struct MemoryBrokerTests {
     private static func begin(_ limits: MemoryBrokerState.Limits = .init()) throws -> MemoryBrokerState {
         var state = MemoryBrokerState(limits: limits)
         let member = Member(node: NodeID("n"), incarnation: "i", address: "")
-        let view = state.heartbeat(member, lease: .seconds(1_000_000), newGeneration: "g", now: Self.at(0)).view
+        let view = try state.heartbeat(member, lease: .seconds(1_000_000), newGeneration: "g", now: Self.at(0)).view
         for slot in Slot.all { _ = try state.claim(slot, view: view.number, node: member.node, incarnation: "i") }
         return state
     }

@@ -40,7 +40,7 @@ package final class MemoryBroker: Broker {
         _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
     ) async throws(EngineError) -> View {
         try self.checkOpen()
-        return self.hub.heartbeat(member, lease: lease, newGeneration: newGeneration, seen: seen)
+        return try self.hub.heartbeat(member, lease: lease, newGeneration: newGeneration, seen: seen)
     }
 
     package func leave(_ member: Member) async throws(EngineError) {

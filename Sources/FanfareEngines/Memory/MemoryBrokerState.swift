@@ -67,10 +67,16 @@ package struct MemoryBrokerState: Sendable {
     }
 
     /// - Returns: the view, and whether this call changed it.
+    /// - Throws: `.fenced` where the name is in use.
     package mutating func heartbeat(
         _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber? = nil, now: MonotonicInstant
-    ) -> (view: View, changed: Bool) {
+    ) throws(EngineError) -> (view: View, changed: Bool) {
         self.sweep(rooms: 256, now: now)
+        if self.viewNumber != nil, let held = self.leases[member.node], held.member.incarnation != member.incarnation,
+            held.deadline > now + lease / 3
+        {
+            throw EngineError(.fenced, "the name is in use at \(held.member.address)")
+        }
         let before = self.viewNumber
         if before == nil {
             self.leases = [:]

@@ -57,9 +57,11 @@ package final class MemoryHub: Sendable {
         if contents.subscribers[room]?.isEmpty == true { contents.subscribers[room] = nil }
     }
 
-    func heartbeat(_ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?) -> View {
-        self.contents.withLock { contents in
-            let (view, changed) = contents.state.heartbeat(
+    func heartbeat(
+        _ member: Member, lease: Duration, newGeneration: String, seen: ViewNumber?
+    ) throws(EngineError) -> View {
+        try self.contents.withLock { contents throws(EngineError) in
+            let (view, changed) = try contents.state.heartbeat(
                 member, lease: lease, newGeneration: newGeneration, seen: seen, now: self.clock())
             if changed { Self.announceMembership(contents) }
             return view

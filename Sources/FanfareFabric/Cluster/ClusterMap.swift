@@ -11,6 +11,8 @@ package final class ClusterMap: Sendable {
         /// Until when this node may act as an owner, by its own clock.
         var leaseEnds: MonotonicInstant?
         var tenure: UInt64 = 0
+        var bearsName = false
+        var nameConflict: String?
     }
 
     package let node: NodeID
@@ -56,6 +58,24 @@ package final class ClusterMap: Sendable {
     /// A lease that lapsed is no reason by itself: whoever counts this node out makes a view, and so does its return.
     package var tenure: UInt64 { self.state.withLock { $0.tenure } }
 
+    /// Whether the engine knows this very process under its name. Until then, and where another process has the name,
+    /// what is sent to the name is not meant for this one.
+    package var bearsName: Bool { self.state.withLock { $0.bearsName } }
+
+    /// Another process runs under this node's name: where, for operators.
+    package var nameConflict: String? { self.state.withLock { $0.nameConflict } }
+
+    /// The name is another process's: this one owns nothing, and knows nothing of who does.
+    func lostName(_ conflict: String) {
+        self.state.withLock { state in
+            state.bearsName = false
+            state.nameConflict = conflict
+            state.view = nil
+            state.table = nil
+            state.leaseEnds = nil
+        }
+    }
+
     /// - Parameter now: when the answer came.
     /// - Returns: whether the view is a new one.
     func renewed(_ view: View, leaseEnds: MonotonicInstant, at now: MonotonicInstant) -> Bool {
@@ -68,6 +88,8 @@ package final class ClusterMap: Sendable {
                 } ?? true
             if hasMissedView { state.tenure += 1 }
             state.leaseEnds = leaseEnds
+            state.bearsName = true
+            state.nameConflict = nil
             guard state.view?.number != view.number else { return false }
             // A late answer must not bring an older view of the same generation back.
             if let known = state.view, known.number.generation == view.number.generation,

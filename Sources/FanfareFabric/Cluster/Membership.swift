@@ -14,6 +14,7 @@ package actor Membership {
     private let logger: Logger
     private let viewChanged: @Sendable (View) -> Void
     private let joined: @Sendable () -> Void
+    private let nameLost: @Sendable () -> Void
 
     private var me: Member
     private var isStopped = false
@@ -23,15 +24,18 @@ package actor Membership {
     /// Those who wait for the end of a heartbeat that began after they asked.
     private var waiters: [CheckedContinuation<Void, Never>] = []
     private var lastProblem: EngineError?
+    private var nameConflictBegan: MonotonicInstant
+    private var hasToldConflict = false
 
     /// - Parameters:
     ///   - viewChanged: called on `loop` with each new view.
     ///   - joined: called on `loop` where the lease had ended, or was never there: the others may have counted this node
     ///     out until now.
+    ///   - nameLost: called on `loop` where another process has this node's name: this one owns nothing any more.
     package init(
         loop: any Loop, broker: any Broker, map: ClusterMap, member: Member, lease: Duration,
         surroundings: Surroundings, logger: Logger, viewChanged: @escaping @Sendable (View) -> Void,
-        joined: @escaping @Sendable () -> Void = {}
+        joined: @escaping @Sendable () -> Void = {}, nameLost: @escaping @Sendable () -> Void = {}
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -39,10 +43,12 @@ package actor Membership {
         self.map = map
         self.me = member
         self.lease = lease
+        self.nameConflictBegan = loop.now
         self.surroundings = surroundings
         self.logger = logger
         self.viewChanged = viewChanged
         self.joined = joined
+        self.nameLost = nameLost
     }
 
     package func start() { self.beatSoon() }
@@ -119,7 +125,11 @@ package actor Membership {
             }
             if hadLeft { self.joined() }
         } catch {
-            if self.lastProblem == nil { self.logger.warning("heartbeat failed", metadata: ["error": "\(error)"]) }
+            if error.code == .fenced {
+                self.lostName(error)
+            } else if self.lastProblem == nil {
+                self.logger.warning("heartbeat failed", metadata: ["error": "\(error)"])
+            }
             self.lastProblem = error
         }
         for waiter in waiters { waiter.resume() }
@@ -129,7 +139,26 @@ package actor Membership {
             self.wantsAnotherBeat = false
             self.beatSoon()
         } else {
-            self.timer = self.loop.schedule(after: self.lease / 3) { self.onThisLoop { $0.beatSoon() } }
+            // The name may become free at any time.
+            let pause = self.map.nameConflict == nil ? self.lease / 3 : self.lease / 12
+            self.timer = self.loop.schedule(after: pause) { self.onThisLoop { $0.beatSoon() } }
         }
+    }
+
+    /// After a crash the name's former process is remembered for a while; one that is there longer lives.
+    private func lostName(_ error: EngineError) {
+        let now = self.loop.now
+        let isNew = self.map.nameConflict == nil
+        self.map.lostName(error.message)
+        if isNew {
+            self.nameConflictBegan = now
+            self.hasToldConflict = false
+            self.nameLost()
+        }
+        guard !self.hasToldConflict, self.nameConflictBegan + self.lease < now else { return }
+        self.hasToldConflict = true
+        self.logger.error(
+            "another process runs under this node's name: this one stays unready until the name is free",
+            metadata: ["name": "\(self.me.node)", "error": "\(error.message)"])
     }
 }

@@ -10,7 +10,7 @@ import Logging
 package actor PeerService {
     package nonisolated let unownedExecutor: UnownedSerialExecutor
     private let loop: any Loop
-    private let map: ClusterMap
+    private nonisolated let map: ClusterMap
     private nonisolated let peers: Peers
     private nonisolated let slots: OwnedSlots
     private let hubs: [EdgeHub]
@@ -54,12 +54,23 @@ package actor PeerService {
         case .response(let id, let incarnation, let response):
             self.peers.received(response, id: id, incarnation: incarnation)
         case .unreadable(let id, let sender, let incarnation):
+            guard self.map.bearsName else { return }
             // From a newer node: it is told politely that this one does not know the request.
             self.peers.answer(.refused(.refused(.notAvailable)), id: id, to: sender, incarnation: incarnation)
         case .request(let id, let sender, let incarnation, let request):
+            guard self.map.bearsName else { return self.performAsNamesake(request) }
             self.perform(request) { response in
                 self.peers.answer(response, id: id, to: sender, incarnation: incarnation)
             }
+        }
+    }
+
+    /// The message is for the process that has the name, and that one answers. What is meant for sessions may be meant for
+    /// some of this one's.
+    private nonisolated func performAsNamesake(_ request: PeerRequest) {
+        switch request {
+        case .sessions, .inboxPush, .notice: self.perform(request) { _ in }
+        case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .wakeShards, .drain: return
         }
     }
 

@@ -74,7 +74,8 @@ package final class Node: Sendable {
             weight: configuration.weight)
         let membership = Membership(
             loop: main, broker: broker, map: map, member: member, lease: configuration.lease,
-            surroundings: surroundings, logger: log, viewChanged: { views.changed($0) }, joined: { views.joined() })
+            surroundings: surroundings, logger: log, viewChanged: { views.changed($0) }, joined: { views.joined() },
+            nameLost: { views.nameLost() })
         self.membership = membership
         let peers = Peers(
             node: configuration.name, incarnation: map.incarnation, broker: broker, loop: main, logger: log)
@@ -125,6 +126,7 @@ package final class Node: Sendable {
             metrics.members.record(Double(view.members.count))
             metrics.slotsOwned.record(Double(map.ownedSlots().count))
         }
+        views.listenToLosses { slots.viewChanged(map) }
         let hubs = self.hubs
         views.listenToJoins {
             for hub in hubs { hub.loop.execute { hub.onThisLoop { $0.repairInboxes() } } }
@@ -182,7 +184,7 @@ package final class Node: Sendable {
             let made = SessionServices(
                 node: self.configuration.name, version: self.configuration.version, backend: self,
                 tokens: self.tokens, limits: self.configuration.session, surroundings: self.surroundings,
-                logger: self.logger, metrics: self.metrics, admits: { [unowned self] in !self.drains })
+                logger: self.logger, metrics: self.metrics, admits: { [unowned self] in !self.drains && self.map.nameConflict == nil })
             services.shared = made
             return made
         }
@@ -229,6 +231,14 @@ private final class ViewListeners: Sendable {
     }
     func joined() {
         for listener in self.joinListeners.withLock({ $0 }) { listener() }
+    }
+
+    private let lossListeners = Mutex<[@Sendable () -> Void]>([])
+    func listenToLosses(_ listener: @escaping @Sendable () -> Void) {
+        self.lossListeners.withLock { $0.append(listener) }
+    }
+    func nameLost() {
+        for listener in self.lossListeners.withLock({ $0 }) { listener() }
     }
 }
 

@@ -1,7 +1,7 @@
 /// Who is in the cluster, by the server's clock.
 enum MembershipScripts {
     /// KEYS: view, members, leases. ARGV: node, member, lease in milliseconds, new generation, channel of changes,
-    /// generation and number of the newest view that the member knows.
+    /// generation and number of the newest view that the member knows, incarnation.
     /// Returns generation, number, and node and member in turns.
     static let heartbeat = """
         #!lua flags=allow-oom
@@ -18,10 +18,6 @@ enum MembershipScripts {
           -- A view that was given out is lost: its number must not be given to another one.
           number, changed = tonumber(ARGV[7]), true
         end
-        if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
-          redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-          changed = true
-        end
         local last = tonumber(view[3] or '')
         if last and now - last > lease * 0.7 then
           -- Nobody was heard for so long: it was the server that was away, or its clock that jumped. All get a new lease,
@@ -31,6 +27,19 @@ enum MembershipScripts {
           end
         end
         redis.call('HSET', KEYS[1], 'h', string.format('%.0f', now))
+        local known, mark = redis.call('HGET', KEYS[2], ARGV[1]), ARGV[8] .. '\\n'
+        if known and string.sub(known, 1, #mark) ~= mark then
+          -- Another process of this name. One that lives renews every third of its lease.
+          local ends = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[1]) or '')
+          if ends and ends - now > lease / 3 then
+            local address = string.match(known, '^[^\\n]*\\n[^\\n]*\\n[^\\n]*\\n(.*)$')
+            return redis.error_reply('FENCED the name is in use at ' .. (address or 'another address'))
+          end
+        end
+        if known ~= ARGV[2] then
+          redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+          changed = true
+        end
         redis.call('ZADD', KEYS[3], string.format('%.0f', now + lease), ARGV[1])
         for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now))) do
           if node ~= ARGV[1] then

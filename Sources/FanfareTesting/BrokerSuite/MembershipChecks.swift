@@ -36,9 +36,8 @@ enum MembershipChecks {
             try expectEqual(try await beat(node.member(weight: 2)), 2)
             try expectEqual(try await beat(node.member(weight: 2)), 2)
             try expectEqual(try await beat(node.member(weight: 2, state: .draining)), 3)
-            try expectEqual(try await beat(node.member(incarnation: "second", weight: 2, state: .draining)), 4)
-            try expectEqual(try await beat(cluster.nodes[1].member()), 5)
-            try expectEqual(try await beat(cluster.nodes[1].member()), 5)
+            try expectEqual(try await beat(cluster.nodes[1].member()), 4)
+            try expectEqual(try await beat(cluster.nodes[1].member()), 4)
         },
         BrokerCheck("a member whose lease ends leaves the view", nodes: 2) { cluster in
             let (stays, goes) = (cluster.nodes[0], cluster.nodes[1])
@@ -76,6 +75,41 @@ enum MembershipChecks {
             _ = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "g")
             try await one.broker.leave(one.member())
             try await eventually("the leave is announced") { two.receiver.count(of: .membershipChanged) == 2 }
+        },
+        BrokerCheck("a name in use is refused to another incarnation, and nothing changes", nodes: 2) { cluster in
+            let node = cluster.first
+            let view = try await node.broker.heartbeat(node.member(), lease: .seconds(60), newGeneration: "g")
+            for _ in 0..<3 {
+                try await expectError(.fenced) {
+                    _ = try await cluster.nodes[1].broker.heartbeat(
+                        node.member(incarnation: "second"), lease: .seconds(60), newGeneration: "g")
+                }
+            }
+            try expectEqual(
+                try await node.broker.heartbeat(node.member(), lease: .seconds(60), newGeneration: "g"), view)
+            try await node.broker.leave(node.member())
+            let after = try await cluster.nodes[1].broker.heartbeat(
+                node.member(incarnation: "second"), lease: .seconds(60), newGeneration: "g")
+            try expectEqual(after.members, [node.member(incarnation: "second")])
+            try await expectError(.fenced) {
+                _ = try await node.broker.heartbeat(node.member(), lease: .seconds(60), newGeneration: "g")
+            }
+        },
+        BrokerCheck("the name of one that fell silent is free before its lease ends", nodes: 2) { cluster in
+            let node = cluster.first
+            let lease = Duration.milliseconds(900)
+            _ = try await node.broker.heartbeat(node.member(), lease: lease, newGeneration: "g")
+            let began = ContinuousClock.now
+            try await eventually("the name is free") {
+                do throws(EngineError) {
+                    let view = try await cluster.nodes[1].broker.heartbeat(
+                        node.member(incarnation: "second"), lease: lease, newGeneration: "g")
+                    return view.members == [node.member(incarnation: "second")]
+                } catch {
+                    return false
+                }
+            }
+            try expect(ContinuousClock.now - began > lease / 2, "taken while its bearer may have lived")
         },
         BrokerCheck("an engine that lost a view goes on above it") { cluster in
             let node = cluster.first

@@ -49,10 +49,12 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
     ) async throws(EngineError) -> View {
         let engine = self.engine
         return try await engine.exchange(self) { state in
-            let (view, changed) = state.heartbeat(
-                member, lease: lease, newGeneration: newGeneration, seen: seen, now: engine.loop.now)
-            if changed { engine.announceMembership() }
-            return .success(view)
+            Result { () throws(EngineError) in
+                let (view, changed) = try state.heartbeat(
+                    member, lease: lease, newGeneration: newGeneration, seen: seen, now: engine.loop.now)
+                if changed { engine.announceMembership() }
+                return view
+            }
         }
     }
 

@@ -29,6 +29,8 @@ package final class SimulatedEngine: @unchecked Sendable {
     /// Nodes that cannot reach the engine, nor be reached.
     package var partitioned: Set<NodeID> = []
     package let loop: SimulatedLoop
+    /// What brokers asked for so far.
+    package private(set) var requests = 0
     private let scheduler: SimulatedScheduler
     private var brokers: [NodeID: SimulatedBroker] = [:]
     private var subscribers: [String: Set<NodeID>] = [:]
@@ -67,7 +69,9 @@ package final class SimulatedEngine: @unchecked Sendable {
     func exchange<Answer: Sendable>(
         _ broker: SimulatedBroker, _ work: @escaping @Sendable (inout MemoryBrokerState) -> Result<Answer, EngineError>
     ) async throws(EngineError) -> Answer {
-        try await withCheckedContinuation { (continuation: CheckedContinuation<Result<Answer, EngineError>, Never>) in
+        self.requests += 1
+        return try await withCheckedContinuation {
+            (continuation: CheckedContinuation<Result<Answer, EngineError>, Never>) in
             if self.partitioned.contains(broker.node) {
                 broker.loop.schedule(after: .milliseconds(200)) {
                     continuation.resume(returning: .failure(EngineError(.unavailable, "partitioned")))

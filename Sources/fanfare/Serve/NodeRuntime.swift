@@ -197,6 +197,11 @@ struct ReadinessCheck: Sendable {
     let store: PostgresStore?
     let clock: @Sendable () -> MonotonicInstant
 
+    private var leaseProblem: String {
+        guard let conflict = self.node.map.nameConflict else { return "the lease was not renewed" }
+        return "another process runs under the node name \(self.node.map.node): \(conflict)"
+    }
+
     func check() async -> Readiness {
         let broker = self.broker.health
         let holdsLease = self.node.map.holdsLease(at: self.clock())
@@ -206,7 +211,7 @@ struct ReadinessCheck: Sendable {
                 problem: broker.problem, breaker: broker.breaker, isReady: broker.commands && broker.subscriptions),
             Readiness.Part(
                 name: "membership", state: holdsLease ? "ok" : "failed",
-                problem: holdsLease ? nil : "the lease was not renewed", isReady: holdsLease),
+                problem: holdsLease ? nil : self.leaseProblem, isReady: holdsLease),
         ]
         if let store = self.store {
             let health = store.health

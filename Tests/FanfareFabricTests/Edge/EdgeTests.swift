@@ -51,6 +51,26 @@ import Testing
         #expect(offsets == [1, 2, 3, 4, 5])
     }
 
+    @Test("what was lost while the link was away is read when it is back, without waiting for the next publication")
+    func linkRestored() async {
+        let (before, after) = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect()
+            _ = client.ask(2, #""subscribe":{"channel":"room:1"}"#)
+            _ = bench.publish("1", to: "room:1")
+            bench.engine.unsubscribe(NodeID("n0"), "room:1")
+            for index in 2...3 { _ = bench.publish("\(index)", to: "room:1") }
+            bench.engine.subscribe(NodeID("n0"), "room:1")
+            bench.run(.seconds(2))
+            let before = client.offsets
+            bench.node.linkRestored()
+            bench.run()
+            return (before, client.offsets)
+        }
+        #expect(before == [1])
+        #expect(after == [1, 2, 3])
+    }
+
     @Test("what is gone from the log is told with 2500") func insufficientState() async {
         let (offsets, code) = await onOwnThread {
             let bench = Bench()

@@ -174,4 +174,55 @@ import Testing
         }
         #expect(offsets == [5, 9, 0, 0])
     }
+
+    private static func push(_ sequences: [UInt64], to session: isolated Session) {
+        for sequence in sequences {
+            _ = session.deliver(InboxPush(sequence: sequence, payload: Bytes("{}".utf8)))
+        }
+    }
+
+    @Test("pushes that come during a repair wait, and come once, after what was repaired")
+    func repair() async {
+        let (during, after) = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect("user:a")
+            func act(_ body: @escaping @Sendable (isolated Session) -> Void) {
+                bench.loop.execute { client.session?.onThisLoop(body) }
+                bench.run()
+            }
+            act { Self.push([1], to: $0) }
+            act { session in
+                session.doubtInbox()
+                // A notice is no entry of the inbox: it does not wait.
+                Self.push([4, 0, 5, 4], to: session)
+            }
+            let during = client.pushes.map { $0["pub"]?["offset"]?.integerValue ?? 0 }
+            act { $0.trustInbox() }
+            return (during, client.pushes.map { $0["pub"]?["offset"]?.integerValue ?? 0 })
+        }
+        #expect(during == [1, 0])
+        #expect(after == [1, 0, 4, 5])
+    }
+
+    @Test("who is owed more than may wait is sent away, and recovers", arguments: [1000, 1001])
+    func repairOverflow(pushes: Int) async {
+        let (code, held) = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect("user:a")
+            let held = Box(0)
+            bench.loop.execute {
+                client.session?.onThisLoop { session in
+                    session.doubtInbox()
+                    for sequence in 1...pushes {
+                        _ = session.deliver(InboxPush(sequence: UInt64(sequence), payload: Bytes("{}".utf8)))
+                    }
+                    held.value = session.inboxHeld.count
+                }
+            }
+            bench.run()
+            return (client.transport.closed?.code, held.value)
+        }
+        #expect(code == (pushes > 1000 ? 3010 : nil))
+        #expect(held <= 1000)
+    }
 }
