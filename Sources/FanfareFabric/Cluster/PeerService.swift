@@ -70,7 +70,8 @@ package actor PeerService {
     private nonisolated func performAsNamesake(_ request: PeerRequest) {
         switch request {
         case .sessions, .inboxPush, .notice: self.perform(request) { _ in }
-        case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .wakeShards, .drain: return
+        case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .wakeShards, .drain:
+            return
         }
     }
 

@@ -184,7 +184,8 @@ package final class Node: Sendable {
             let made = SessionServices(
                 node: self.configuration.name, version: self.configuration.version, backend: self,
                 tokens: self.tokens, limits: self.configuration.session, surroundings: self.surroundings,
-                logger: self.logger, metrics: self.metrics, admits: { [unowned self] in !self.drains && self.map.nameConflict == nil })
+                logger: self.logger, metrics: self.metrics,
+                admits: { [unowned self] in !self.drains && self.map.nameConflict == nil })
             services.shared = made
             return made
         }
