@@ -42,6 +42,8 @@ struct LinkFailureTests {
         let (fence, stored) = try await Self.open(one)
         try await two.broker.subscribe(room: Self.room)
         _ = try await Self.append("a", one, at: stored.top, fence: fence)
+        // The server answers the append first: killed at once, it may never send the publication.
+        try await eventually("the publication arrives") { two.receiver.publications(Self.room).count == 1 }
 
         server.kill()
         try await eventually("the loss is seen") {
