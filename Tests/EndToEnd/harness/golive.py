@@ -54,8 +54,10 @@ class World:
     #: Followers by streamer, who are never online.
     CROWDS = {"big": 6000, "middle": 700, "small": 40}
 
-    def __init__(self, fabric, seed, users=30, crowds=None):
+    def __init__(self, fabric, seed, users=30, crowds=None, broadcasts_from=None):
+        """`broadcasts_from`: the number of followers from which the nodes store an event once for all."""
         self.fabric = fabric
+        self.broadcasts_from = broadcasts_from or 1 << 60
         self.random = random.Random(seed)
         self.crowds = crowds or self.CROWDS
         self.users = [f"u{number}" for number in range(users)]
@@ -67,6 +69,8 @@ class World:
         #: All accepted events, in the order in which they were acknowledged.
         self.events = []
         self.round_events = []
+        #: The events that each user has marked as read.
+        self.read = collections.defaultdict(set)
         #: Nodes that a load balancer sends nobody to.
         self.dead = set()
         self.violations = []
@@ -127,6 +131,27 @@ class World:
             if time.monotonic() > deadline:
                 raise TimedOut(f"{method} was not accepted within {within} s; last: {problem!r}")
             await asyncio.sleep(0.05)
+
+    async def read_some(self, avoiding):
+        """Users look into their inboxes and mark what they see, one by one or all up to one."""
+        for user in self.random.sample(self.users, 5):
+            page = (await self.call("notifications", user=user, limit=20))["notifications"]
+            if not page:
+                continue
+            chosen = self.random.choice(page)
+            if self.random.random() < 0.5:
+                await self.call("mark_read", avoiding=avoiding, user=user, ids=[chosen["id"]])
+                self.read[user].add(chosen["event_id"])
+            else:
+                await self.call("mark_read", avoiding=avoiding, user=user, up_to=chosen["id"])
+                # Older ones too, which a page of 20 may not show.
+                older = {each["event_id"] for each in page if int(each["id"]) <= int(chosen["id"])}
+                seen = {each["event_id"] for each in page}
+                self.read[user] |= older | (set(self.old_events(user)) - seen)
+
+    def old_events(self, user):
+        """What was in the inbox of the user before this round."""
+        return [event.id for event in self.events if event not in self.round_events and user in event.audience]
 
     def key(self):
         self.keys += 1
@@ -204,7 +229,8 @@ class World:
             for _ in range(3):
                 await self.notify_some()
 
-        await asyncio.gather(*(several(streamer, self.random.randint(1, 2)) for streamer in self.crowds), mentions())
+        await asyncio.gather(
+            *(several(streamer, self.random.randint(1, 2)) for streamer in self.crowds), mentions(), self.read_some(avoiding))
 
     # What must be true afterwards.
 
@@ -256,7 +282,10 @@ class World:
 
     async def check_inboxes(self):
         """Every follower at acceptance has exactly one row, nobody else has one; the sequences of each user grow."""
+        await self.check_broadcasts()
         for event in self.round_events:
+            if self.is_broadcast(event):
+                continue
             found = collections.Counter(
                 name for name, in await self.rows(
                     f"SELECT u.name FROM inbox i JOIN users u ON u.id = i.user_id WHERE i.event_id = {event.id}"))
@@ -282,6 +311,25 @@ class World:
                 WHERE i.event_id IN ({ids}) AND e.streamer IS NOT NULL) s WHERE swapped""")
         if swapped != [["0"]]:
             self.violated(f"{swapped[0][0]} rows stand before an older event of their streamer")
+
+    def is_broadcast(self, event):
+        return event.streamer is not None and len(event.audience) >= self.broadcasts_from
+
+    async def check_broadcasts(self):
+        """By what readers see: all who can be online or change their mind, and some of each crowd."""
+        broadcasts = [event for event in self.round_events if self.is_broadcast(event)]
+        if not broadcasts:
+            return
+        crowds = {event.streamer for event in broadcasts}
+        names = self.users + self.movable
+        names += [f"{crowd}-{self.random.randrange(self.crowds[crowd])}" for crowd in sorted(crowds) for _ in range(20)]
+        for name in sorted(set(names)):
+            page = await self.call("notifications", user=name, limit=200)
+            found = collections.Counter(each["event_id"] for each in page["notifications"])
+            for event in broadcasts:
+                wanted = 1 if name in event.audience else 0
+                if found[event.id] != wanted:
+                    self.violated(f"event {event.id} ({event.streamer}, broadcast): {found[event.id]} times in {name}'s inbox, not {wanted}")
 
     async def check_client(self, client, deadline):
         """Everything came, once, by growing offsets; also what was missed while away."""
@@ -312,8 +360,12 @@ class World:
         page = await self.call("notifications", user=user, limit=200)
         expected = self.expected(user)
         ids = [int(each["id"]) for each in page["notifications"]]
-        if page["unread"] != len(expected):
-            self.violated(f"{user} has {page['unread']} unread, not {len(expected)}")
+        unread = [event for event in expected if event not in self.read[user]]
+        if page["unread"] != len(unread):
+            self.violated(f"{user} has {page['unread']} unread, not {len(unread)}")
+        marked = {each["event_id"] for each in page["notifications"] if each["read"]}
+        if marked != self.read[user] & {each["event_id"] for each in page["notifications"]}:
+            self.violated(f"in the inbox of {user} {sorted(marked)[:5]} are read, not {sorted(self.read[user])[:5]}")
         if ids != sorted(ids, reverse=True) or len(set(ids)) != len(ids):
             self.violated(f"the inbox of {user} is not in order: {ids[:10]}")
         if {each["event_id"] for each in page["notifications"]} != set(expected[-200:]) and len(expected) <= 200:
