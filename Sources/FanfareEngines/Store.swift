@@ -36,7 +36,9 @@ package protocol Store: Sendable {
     func inboxPosition(of user: UserID) async throws(FanfareError) -> UInt64
     /// The present positions of those users who have one: for finding who missed something. 1000 users at the most.
     func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
-    func markRead(user: UserID, _ which: MarkRead) async throws(FanfareError) -> MarkReadResult
+    /// Marks entries of the inbox. What is archived is read, too. Repeating is harmless; sequences that the inbox has not
+    /// are left out.
+    func mark(_ user: UserID, _ mark: InboxMark, _ which: InboxSelection) async throws(FanfareError) -> MarkResult
 
     // MARK: Direct messages (the durable log of `dm:` channels)
 
@@ -219,9 +221,12 @@ package struct InboxEntry: Sendable, Hashable {
     package var data: Bytes
     package var createdAt: Timestamp
     package var isRead: Bool
+    /// Put away: listed only where that is asked for.
+    package var isArchived: Bool
 
     package init(
-        sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp, isRead: Bool
+        sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp, isRead: Bool,
+        isArchived: Bool = false
     ) {
         self.sequence = sequence
         self.event = event
@@ -229,6 +234,7 @@ package struct InboxEntry: Sendable, Hashable {
         self.data = data
         self.createdAt = createdAt
         self.isRead = isRead
+        self.isArchived = isArchived
     }
 }
 
@@ -239,12 +245,17 @@ package struct InboxQuery: Sendable, Hashable {
     /// Exclusive.
     package var before: UInt64?
     package var unreadOnly: Bool
+    /// Those that were archived, and no others; else those that were not.
+    package var isArchived: Bool
 
-    package init(user: UserID, limit: Int, before: UInt64? = nil, unreadOnly: Bool = false) {
+    package init(
+        user: UserID, limit: Int, before: UInt64? = nil, unreadOnly: Bool = false, isArchived: Bool = false
+    ) {
         self.user = user
         self.limit = limit
         self.before = before
         self.unreadOnly = unreadOnly
+        self.isArchived = isArchived
     }
 }
 
@@ -273,13 +284,20 @@ package struct InboxTail: Sendable, Hashable {
     }
 }
 
-package enum MarkRead: Sendable, Hashable {
+/// What an inbox entry can be marked as.
+package enum InboxMark: String, Sendable, Hashable, CaseIterable {
+    case read
+    case archived
+}
+
+/// Entries of one inbox.
+package enum InboxSelection: Sendable, Hashable {
     case sequences([UInt64])
     /// Inclusive, with all older.
     case upTo(UInt64)
 }
 
-package struct MarkReadResult: Sendable, Hashable {
+package struct MarkResult: Sendable, Hashable {
     package var unread: Int
     /// How many entries changed.
     package var changed: Int

@@ -1,34 +1,34 @@
 package import FanfareEngines
 package import FanfareModel
-import FanfareProtocol
+package import FanfareProtocol
 
 /// A notification as clients see it on `user:<id>`.
 package enum NotificationPayload {
-    /// Raw JSON: `{"type","id","event_id","data","created_at","read"}`.
-    package static func encode(_ entry: InboxEntry) -> Bytes {
-        let json: JSON = [
-            "type": .string(entry.type),
-            "id": .string(String(entry.sequence)),
-            "event_id": .string(entry.event.description),
-            "data": .raw(entry.data),
-            "created_at": .string(entry.createdAt.description),
-            "read": .bool(entry.isRead),
+    /// Raw JSON: as `json`.
+    package static func encode(_ entry: InboxEntry) -> Bytes { self.json(entry).serialize() }
+
+    /// `{"type","id","event_id","data","created_at","read"}`, with `"archived":true` where that is so.
+    package static func json(_ entry: InboxEntry) -> JSON {
+        var members: [JSON.Member] = [
+            .init("type", .string(entry.type)), .init("id", .string(String(entry.sequence))),
+            .init("event_id", .string(entry.event.description)), .init("data", .raw(entry.data)),
+            .init("created_at", .string(entry.createdAt.description)), .init("read", .bool(entry.isRead)),
         ]
-        return json.serialize()
+        if entry.isArchived { members.append(.init("archived", .bool(true))) }
+        return .object(members)
     }
 
-    /// Tells the user's other sessions what was read: `{"type":"notifications.read","ids"|"up_to","unread"}`.
-    package static func encodeRead(_ which: MarkRead, unread: Int) -> Bytes {
-        let json: JSON =
+    /// Tells the user's other sessions what was marked:
+    /// `{"type":"notifications.read"|"notifications.archived","ids"|"up_to","unread"}`.
+    package static func encode(_ mark: InboxMark, _ which: InboxSelection, unread: Int) -> Bytes {
+        let selection: JSON.Member =
             switch which {
-            case .sequences(let sequences):
-                [
-                    "type": "notifications.read", "ids": .array(sequences.map { .string(String($0)) }),
-                    "unread": .integer(unread),
-                ]
-            case .upTo(let sequence):
-                ["type": "notifications.read", "up_to": .string(String(sequence)), "unread": .integer(unread)]
+            case .sequences(let sequences): .init("ids", .array(sequences.map { .string(String($0)) }))
+            case .upTo(let sequence): .init("up_to", .string(String(sequence)))
             }
+        let json = JSON.object([
+            .init("type", .string("notifications.\(mark.rawValue)")), selection, .init("unread", .integer(unread)),
+        ])
         return json.serialize()
     }
 }

@@ -20,6 +20,7 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case notify
     case notifications
     case markRead = "mark_read"
+    case archive
     case eventStatus = "event_status"
     case deadLetters = "dead_letters"
     case replayDeadLetters = "replay_dead_letters"
@@ -31,7 +32,9 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     /// Whether clients call it by rpc.
     package var isForClients: Bool {
         switch self {
-        case .publish, .follow, .unfollow, .startStream, .stopStream, .notifications, .markRead: true
+        case .publish, .follow, .unfollow, .startStream, .stopStream, .notifications, .markRead,
+            .archive:
+            true
         default: false
         }
     }

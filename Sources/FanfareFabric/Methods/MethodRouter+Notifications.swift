@@ -1,6 +1,6 @@
-package import FanfareEngines
+internal import FanfareEngines
 internal import FanfareModel
-package import FanfareProtocol
+internal import FanfareProtocol
 
 extension MethodRouter {
     private static let maximumRecipients = 10_000
@@ -129,24 +129,26 @@ extension MethodRouter {
                 user: try self.subject("user", parameters, by: caller),
                 limit: try parameters.limit(default: 50, maximum: MethodRouter.maximumPage),
                 before: try parameters.identifier("before").map { UInt64($0) },
-                unreadOnly: try parameters.bool("unread")))
+                unreadOnly: try parameters.bool("unread"), isArchived: try parameters.bool("archived")))
         return [
-            "notifications": .array(page.entries.map { MethodRouter.notification($0) }),
+            "notifications": .array(page.entries.map { NotificationPayload.json($0) }),
             "unread": .integer(page.unread),
         ]
     }
 
-    func markRead(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
+    func mark(
+        _ mark: InboxMark, _ parameters: Parameters, by caller: Caller
+    ) async throws(FanfareError) -> JSON {
         let user = try self.subject("user", parameters, by: caller)
         let ids = try parameters.identifiers("ids", upTo: MethodRouter.maximumMarked)
         let upTo = try parameters.identifier("up_to")
-        let which: MarkRead
+        let which: InboxSelection
         switch (ids, upTo) {
         case (.some(let ids), nil): which = .sequences(ids.map { UInt64($0) })
         case (nil, .some(let upTo)): which = .upTo(UInt64(upTo))
         default: throw .badRequest("give either 'ids' or 'up_to'")
         }
-        let result = try await self.operations.markRead(user: user, which, by: caller.info?.client)
+        let result = try await self.operations.mark(user, mark, which, by: caller.info?.client)
         return ["unread": .integer(result.unread)]
     }
 
@@ -161,14 +163,5 @@ extension MethodRouter {
         if let endedAt = stream.endedAt { members.append(.init("ended_at", .string(endedAt.description))) }
         members.append(.init("tags", .array(stream.tags.map { .string($0) })))
         return .object(members)
-    }
-
-    /// As it is pushed and listed.
-    package static func notification(_ entry: InboxEntry) -> JSON {
-        [
-            "type": .string(entry.type), "id": .string(String(entry.sequence)),
-            "event_id": .string(entry.event.description), "data": .raw(entry.data),
-            "created_at": .string(entry.createdAt.description), "read": .bool(entry.isRead),
-        ]
     }
 }

@@ -1,3 +1,4 @@
+internal import FanfareEngines
 package import FanfareModel
 internal import FanfareProtocol
 
@@ -61,7 +62,8 @@ package struct MethodRouter: Sendable {
         case .stopStream: try await self.stopStream(parameters, by: caller)
         case .notify: try await self.notify(parameters)
         case .notifications: try await self.notifications(parameters, by: caller)
-        case .markRead: try await self.markRead(parameters, by: caller)
+        case .markRead: try await self.mark(.read, parameters, by: caller)
+        case .archive: try await self.mark(.archived, parameters, by: caller)
         case .eventStatus: try await self.eventStatus(parameters)
         case .deadLetters: try await self.deadLetters(parameters)
         case .replayDeadLetters: try await self.replayDeadLetters(parameters)

@@ -59,12 +59,12 @@ extension Node {
         try await self.durable().notifications(query)
     }
 
-    package func markRead(
-        user: UserID, _ which: MarkRead, by client: ClientID?
-    ) async throws(FanfareError) -> MarkReadResult {
-        let result = try await self.durable().markRead(user: user, which)
+    package func mark(
+        _ user: UserID, _ mark: InboxMark, _ which: InboxSelection, by client: ClientID?
+    ) async throws(FanfareError) -> MarkResult {
+        let result = try await self.durable().mark(user, mark, which)
         if result.changed > 0 {
-            let payload = NotificationPayload.encodeRead(which, unread: result.unread)
+            let payload = NotificationPayload.encode(mark, which, unread: result.unread)
             self.peers.tellAll(.notice(InboxPush(sequence: 0, payload: payload), user: user, except: client))
         }
         return result

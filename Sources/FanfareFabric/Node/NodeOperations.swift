@@ -55,7 +55,9 @@ package protocol NodeOperations: Sendable {
     func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage
     /// Pushes the change to the user's other sessions.
     /// - Parameter client: the session that asked, which is not pushed to; nil where the server API asked.
-    func markRead(user: UserID, _ which: MarkRead, by client: ClientID?) async throws(FanfareError) -> MarkReadResult
+    func mark(
+        _ user: UserID, _ mark: InboxMark, _ which: InboxSelection, by client: ClientID?
+    ) async throws(FanfareError) -> MarkResult
     func deadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> [DeadLetter]
     func replayDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int
     func discardDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int

@@ -116,14 +116,15 @@ extension PostgresSession {
         return shards
     }
 
-    /// Deletes follows that ended, where no event counts on them any more.
+    /// Deletes follows that ended, where no event counts on them any more. On those of a streamer with broadcasts readers
+    /// count: they are forgotten with the broadcasts.
     func forgetEndedFollows(of streamer: Int64) throws(PostgresError) {
         try self.query(
             """
             DELETE FROM follows f WHERE f.streamer = $1 AND f.until IS NOT NULL AND NOT EXISTS (
                 SELECT FROM fanouts o WHERE o.streamer = $1 AND o.completed_at IS NULL
                     AND o.event_id > f.since AND o.event_id <= f.until
-            )
+            ) AND NOT (SELECT EXISTS (SELECT FROM broadcasts WHERE streamer = $1))
             """, [.int8(streamer)])
     }
 }

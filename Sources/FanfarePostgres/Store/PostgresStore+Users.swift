@@ -28,7 +28,7 @@ extension PostgresStore {
                 """, key)
             if !open.isEmpty {
                 guard try open.int64(0, 1) != Int64(notify) else { return }
-                guard try session.isNeeded(streamer: streamer, since: try open.int64(0, 0)) else {
+                guard try session.isNeeded(streamer, Shard(of: follow.user), since: try open.int64(0, 0)) else {
                     try session.query(
                         """
                         UPDATE follows SET notify = $4
@@ -62,7 +62,7 @@ extension PostgresStore {
                 WHERE streamer = $1 AND shard = $2 AND follower = $3 AND until IS NULL FOR UPDATE
                 """, key)
             guard !open.isEmpty else { return }
-            if try session.isNeeded(streamer: streamerID, since: try open.int64(0, 0)) {
+            if try session.isNeeded(streamerID, Shard(of: user), since: try open.int64(0, 0)) {
                 try session.query(
                     """
                     UPDATE follows SET until = $4
@@ -138,12 +138,15 @@ extension PostgresSession {
         try self.query("SELECT pg_advisory_xact_lock(hashint8extended($1, 1))", [.int8(streamer)])
     }
 
-    /// Whether an event that is still being fanned out counts on a follow that began after event `since`.
-    func isNeeded(streamer: Int64, since: Int64) throws(PostgresError) -> Bool {
+    /// Whether an event counts on a follow that began after event `since`: one that is still being fanned out, or a
+    /// broadcast, for as long as there is one.
+    func isNeeded(_ streamer: Int64, _ shard: Shard, since: Int64) throws(PostgresError) -> Bool {
+        // One statement: a fan-out that ends meanwhile is seen as the one or the other.
         try self.query(
             """
-            SELECT EXISTS (SELECT FROM fanouts WHERE streamer = $1 AND completed_at IS NULL AND event_id > $2)
-            """, [.int8(streamer), .int8(since)]
+            SELECT EXISTS (SELECT FROM fanouts WHERE streamer = $1 AND completed_at IS NULL AND event_id > $3)
+                OR EXISTS (SELECT FROM broadcasts WHERE shard = $2 AND streamer = $1 AND event_id > $3)
+            """, [.int8(streamer), .shard(shard), .int8(since)]
         ).bool(0, 0)
     }
 }

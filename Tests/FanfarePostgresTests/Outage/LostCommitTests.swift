@@ -67,7 +67,7 @@ import Testing
             let status = try await store.eventStatus(raid)
             #expect(status.recipients == 10 && status.deliveredOnline == 3 && status.completedAt != nil)
 
-            let read = try await losing { try await store.markRead(user: followers[0], .upTo(.max)) }
+            let read = try await losing { try await store.mark(followers[0], .read, .upTo(.max)) }
             #expect(read.unread == 0)
             let appended = try await losing { try await store.appendDirect("dm:a:b", [AppendEntry(body: [1])]) }
             #expect(appended[0].position.offset == 1 && !appended[0].isDuplicate)

@@ -7,7 +7,7 @@ import Testing
     @Test func twiceIsOnce() async throws {
         let configuration = try Database.configuration()
         let first = try await PostgresStore.migrate(configuration)
-        #expect(first.map(\.number) == Array(1...first.count))
+        #expect(first.map(\.number) == Schema.migrations.map(\.number))
         #expect(try await PostgresStore.migrate(configuration) == [])
         let connection = try PostgresConnection(configuration)
         #expect(try await connection.run { try Migrator.version($0) } == Schema.migrations.last?.number)

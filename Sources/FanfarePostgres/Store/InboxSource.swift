@@ -1,0 +1,121 @@
+/// Where a user's inbox is read from: rows of his own, and broadcasts of streamers whom he followed when their events were
+/// accepted. A row with the number of a broadcast goes before it: it says what was done with it.
+///
+/// All of it is SQL for statements whose parameter $1 is the user's name. Reading costs one index probe per follow,
+/// however many broadcasts there are; none where the user's shard has none.
+enum InboxSource {
+    /// `who`: the user and his marks, no row where he was never seen; `followed`: whom he follows or followed.
+    static let user = """
+        who AS MATERIALIZED (
+            SELECT u.id, u.shard, COALESCE(m.up_to, 0) AS up_to, COALESCE(m.archived_up_to, 0) AS archived_up_to
+            FROM users u LEFT JOIN read_marks m ON m.user_id = u.id WHERE u.name = $1
+        ), followed AS MATERIALIZED (
+            \(InboxSource.follows(of: "(SELECT id FROM who)", shard: "(SELECT shard FROM who)"))
+        )
+        """
+
+    /// The follows of a user, those that ended among them, as long as the shard has broadcasts at all. In two halves, for
+    /// each there is an index.
+    private static func follows(of user: String, shard: String) -> String {
+        ["IS NULL", "IS NOT NULL"].map { until in
+            """
+            SELECT streamer, since, until, notify FROM follows
+            WHERE follower = \(user) AND until \(until) AND (SELECT EXISTS (SELECT FROM broadcasts WHERE shard = \(shard)))
+            """
+        }.joined(separator: "\nUNION ALL\n")
+    }
+
+    /// Rows of the user's own.
+    /// - Parameters:
+    ///   - condition: on `i`, a row of `inbox`.
+    ///   - end: order and limit.
+    static func rows(where condition: String, _ end: String) -> String {
+        """
+        SELECT i.sequence, i.event_id, i.read OR i.sequence <= (SELECT up_to FROM who) AS read,
+            i.archived OR i.sequence <= (SELECT archived_up_to FROM who) AS archived
+        FROM inbox i WHERE i.user_id = (SELECT id FROM who) AND \(condition) \(end)
+        """
+    }
+
+    /// Broadcasts that the user has and that he has no row for.
+    /// - Parameters:
+    ///   - condition: on `b`, a row of `broadcasts`.
+    ///   - end: order and limit, for those of each streamer.
+    static func broadcasts(where condition: String, _ end: String = "OFFSET 0") -> String {
+        // The row is looked for in a way that stays a probe per broadcast, whatever the planner takes the tables for.
+        """
+        SELECT b.sequence, b.event_id, b.sequence <= (SELECT up_to FROM who) AS read,
+            b.sequence <= (SELECT archived_up_to FROM who) AS archived
+        FROM followed f CROSS JOIN LATERAL (
+            SELECT b.sequence, b.event_id FROM broadcasts b
+            WHERE b.shard = (SELECT shard FROM who) AND b.streamer = f.streamer AND \(InboxSource.isMeant)
+                AND \(condition) AND (
+                    SELECT o.sequence FROM inbox o WHERE o.user_id = (SELECT id FROM who) AND o.sequence = b.sequence
+                ) IS NULL
+            \(end)
+        ) b
+        """
+    }
+
+    /// A page of both, in one order.
+    /// - Parameter condition: on the named one of `inbox` and `broadcasts`.
+    static func page(_ order: String, where condition: (String) -> String, rows: String, broadcasts: String) -> String {
+        """
+        SELECT * FROM (
+            (\(InboxSource.rows(where: "\(condition("i")) AND \(rows)", "\(order) LIMIT $3")))
+            UNION ALL
+            (\(InboxSource.broadcasts(where: "\(condition("b")) AND \(broadcasts)", "\(order) LIMIT $3")))
+        ) both_kinds \(order) LIMIT $3
+        """
+    }
+
+    /// Always counted, never kept: there is nothing that could drift.
+    static let unread = """
+        (SELECT count(*) FROM inbox
+            WHERE user_id = (SELECT id FROM who) AND sequence > (SELECT up_to FROM who) AND NOT read)
+        + (SELECT count(*) FROM (
+            \(InboxSource.broadcasts(where: "b.sequence > (SELECT up_to FROM who)"))
+        ) unread_broadcasts)
+        """
+
+    /// The highest sequence up to `bound`; 0 where there is none.
+    static func top(upTo bound: String? = nil) -> String {
+        let (own, heard) = (
+            bound.map { "AND sequence <= \($0)" } ?? "", bound.map { "AND b.sequence <= \($0)" } ?? ""
+        )
+        return """
+            GREATEST(0, (
+                SELECT sequence FROM inbox WHERE user_id = (SELECT id FROM who) \(own) ORDER BY sequence DESC LIMIT 1
+            ), (
+                SELECT max(b.sequence) FROM followed f CROSS JOIN LATERAL (
+                    SELECT b.sequence FROM broadcasts b
+                    WHERE b.shard = (SELECT shard FROM who) AND b.streamer = f.streamer AND \(InboxSource.isMeant) \(heard)
+                    ORDER BY b.sequence DESC LIMIT 1
+                ) b
+            ))
+            """
+    }
+
+    /// The name and the highest sequence of each of the users $1 who has one.
+    static let tops = """
+        SELECT u.name, GREATEST(own.sequence, heard.sequence)
+        FROM users u
+        LEFT JOIN LATERAL (
+            SELECT sequence FROM inbox WHERE user_id = u.id ORDER BY sequence DESC LIMIT 1
+        ) own ON true
+        CROSS JOIN LATERAL (
+            SELECT max(b.sequence) AS sequence
+            FROM (\(InboxSource.follows(of: "u.id", shard: "u.shard"))) f CROSS JOIN LATERAL (
+                SELECT b.sequence FROM broadcasts b
+                WHERE b.shard = u.shard AND b.streamer = f.streamer AND \(InboxSource.isMeant)
+                    AND b.sequence > COALESCE(own.sequence, 0)
+                ORDER BY b.sequence DESC LIMIT 1
+            ) b
+        ) heard
+        WHERE u.name = ANY($1) AND (own.sequence IS NOT NULL OR heard.sequence IS NOT NULL)
+        """
+
+    /// Whether the broadcast `b` is for who has the follow `f`: the same as a fan-out asks.
+    private static let isMeant =
+        "b.event_id > f.since AND (f.until IS NULL OR b.event_id <= f.until) AND f.notify <= b.reach"
+}
