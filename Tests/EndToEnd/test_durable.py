@@ -220,6 +220,33 @@ async def test_rpc_acts_for_its_own_user(cluster, api, open_raw, unique):
     assert await call(fan, "publish", {"channel": f"room:{unique}", "data": 1, "idempotency_key": "k"}) == published
 
 
+async def test_what_is_archived_is_put_away(api, open_raw, unique):
+    user = f"u{unique}"
+    desk, phone = await open_raw(0, user=user), await open_raw(2, user=user)
+    for number in range(3):
+        await api("notify", users=[user], type="mention", data={"n": number})
+    await phone.until(lambda: len(phone.pushes) == 3)
+    page = await api("notifications", user=user, limit=10)
+    ids = [each["id"] for each in page["notifications"]]
+    assert page["unread"] == 3 and not any("archived" in each for each in page["notifications"])
+
+    seen = len(phone.pushes)
+    assert (await desk.rpc("archive", {"ids": [ids[0]]}))["rpc"]["data"] == {"unread": 2}
+    await phone.until(lambda: phone.pushes[seen:], what="the other session hears of it")
+    notice = phone.pushes[-1]["pub"]["data"]
+    assert notice == {"type": "notifications.archived", "ids": [ids[0]], "unread": 2}
+
+    async def listed(**query):
+        page = await api("notifications", user=user, limit=10, **query)
+        return [each["id"] for each in page["notifications"]]
+
+    assert await listed() == ids[1:] and await listed(archived=True) == ids[:1]
+    assert await api("archive", user=user, up_to=ids[2]) == {"unread": 1}
+    assert await listed() == [ids[1]] and await listed(archived=True) == [ids[0], ids[2]]
+    assert await api.error("archive", user=user) == 107
+    assert await api.error("archive", user=user, ids=[ids[0]], up_to=ids[0]) == 107
+
+
 async def test_the_sdk_hears_of_going_live(cluster, api, open_sdk, unique):
     viewers = [await open_sdk(node, user=f"f{unique}-{node}", protobuf=node == 2) for node in range(3)]
     for node in range(3):
