@@ -1,11 +1,11 @@
 extension Migration {
     /// Events that are kept once for a whole shard and read together with the inbox, and inbox entries that were put away.
     static let inbox = Migration(
-        number: 3, name: "inbox",
+        number: 2, name: "inbox",
         sql: """
             -- An event that everyone of the shard has in the inbox who followed its streamer when it was accepted, under
             -- the shard's number, without a row of his own. A row that he has under the same number goes before.
-            CREATE TABLE IF NOT EXISTS broadcasts (
+            CREATE TABLE broadcasts (
                 shard smallint NOT NULL,
                 sequence bigint NOT NULL,
                 event_id bigint NOT NULL,
@@ -14,10 +14,10 @@ extension Migration {
                 PRIMARY KEY (shard, sequence)
             );
             -- What a reader asks, streamer by streamer, answered without the table.
-            CREATE INDEX IF NOT EXISTS broadcasts_streamer
+            CREATE INDEX broadcasts_streamer
                 ON broadcasts (shard, streamer, sequence) INCLUDE (event_id, reach);
             -- What a change of a streamer's audience asks.
-            CREATE INDEX IF NOT EXISTS broadcasts_event ON broadcasts (streamer, event_id);
+            CREATE INDEX broadcasts_event ON broadcasts (streamer, event_id);
 
             -- A user's follows that ended, beside `follows_open`.
             CREATE INDEX follows_ended_by ON follows (follower, streamer) WHERE until IS NOT NULL;
