@@ -51,7 +51,8 @@ package protocol Broker: Sendable {
     /// All rooms are of the one slot. For each room: the stored epoch and top must be the expected ones, else nothing of
     /// that room is appended and the outcome is `.mismatch`. A publication whose idempotency key was used in that room
     /// within `retention.idempotencyWindow` gets the position of the first one, is not appended again and uses no offset.
-    /// Other publications get the next offsets in order.
+    /// One that wants its key to be known, and it is not, is refused by itself. So is one whose version is not higher than
+    /// the room's. Other publications get the next offsets in order.
     /// - Throws: `.fenced` where `fence` is not the slot's current one: nothing was appended.
     func append(_ batch: [RoomAppend], slot: Slot, fence: Fence) async throws(EngineError) -> [RoomAppendOutcome]
 
@@ -153,10 +154,35 @@ package struct Retention: Sendable, Hashable {
 package struct AppendEntry: Sendable, Hashable {
     package var body: Bytes
     package var idempotencyKey: String?
+    /// No further key may be remembered: the publication passes where its key is known, and is refused where it is not.
+    package var requiresKnownKey: Bool
+    package var version: PublicationVersion?
 
-    package init(body: Bytes, idempotencyKey: String? = nil) {
+    package init(
+        body: Bytes, idempotencyKey: String? = nil, requiresKnownKey: Bool = false, version: PublicationVersion? = nil
+    ) {
         self.body = body
         self.idempotencyKey = idempotencyKey
+        self.requiresKnownKey = requiresKnownKey
+        self.version = version
+    }
+}
+
+/// Which state of what it tells of a publication carries: an older one than the room has seen is not appended.
+package struct PublicationVersion: Sendable, Hashable {
+    /// From 1; compared within one epoch.
+    package var number: UInt64
+    /// Where it changes, numbers begin anew. Empty: whatever epoch the room has.
+    package var epoch: String
+
+    package init(number: UInt64, epoch: String = "") {
+        self.number = number
+        self.epoch = epoch
+    }
+
+    /// Whether it is to be appended after `last`.
+    package func isNewer(than last: PublicationVersion) -> Bool {
+        (!self.epoch.isEmpty && self.epoch != last.epoch) || self.number > last.number
     }
 }
 
@@ -182,15 +208,33 @@ package enum RoomAppendOutcome: Sendable, Hashable {
     case mismatch(StreamPosition?)
 }
 
+/// What became of one publication of a batch.
 package struct AppendedEntry: Sendable, Hashable {
+    package enum Outcome: UInt64, Sendable {
+        /// `position` is the publication's own.
+        case appended = 0
+        /// An earlier publication had the same idempotency key; `position` is that one's.
+        case duplicate = 1
+        /// Its key was to be known and is not; `position` is the room's top.
+        case unknownKey = 2
+        /// The room has seen its version or a higher one; `position` is the room's top.
+        case outdated = 3
+    }
+
     package var position: StreamPosition
-    /// An earlier publication had the same idempotency key; `position` is that one's.
-    package var isDuplicate: Bool
+    package var outcome: Outcome
+
+    package init(position: StreamPosition, outcome: Outcome = .appended) {
+        self.position = position
+        self.outcome = outcome
+    }
 
     package init(position: StreamPosition, isDuplicate: Bool) {
-        self.position = position
-        self.isDuplicate = isDuplicate
+        self.init(position: position, outcome: isDuplicate ? .duplicate : .appended)
     }
+
+    package var isAppended: Bool { self.outcome == .appended }
+    package var isDuplicate: Bool { self.outcome == .duplicate }
 }
 
 /// A room's log as an engine has it: the bodies of the last publications, the very last at `top.offset`.

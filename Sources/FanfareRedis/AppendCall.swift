@@ -39,8 +39,12 @@ struct AppendCall {
             ]
             for word in words { self.arguments.append(Array(word.utf8)) }
             for entry in append.entries {
-                self.arguments.append([UInt8(ascii: entry.idempotencyKey == nil ? "0" : "1")])
+                self.arguments.append(AppendCall.flags(of: entry))
                 self.arguments.append(entry.body)
+                if let version = entry.version {
+                    self.arguments.append(Array(String(version.number).utf8))
+                    self.arguments.append(Array(version.epoch.utf8))
+                }
                 if let key = entry.idempotencyKey { keyed.append(names.idempotency(append.room, key, slot)) }
             }
         }
@@ -49,6 +53,14 @@ struct AppendCall {
     }
 
     private let epochs: [String]
+
+    private static func flags(of entry: AppendEntry) -> Bytes {
+        var flags = 0
+        if entry.idempotencyKey != nil { flags += 1 }
+        if entry.requiresKnownKey { flags += 2 }
+        if entry.version != nil { flags += 4 }
+        return Array(String(flags).utf8)
+    }
 
     /// - Returns: nil where the reply is not what the script returns.
     func outcomes(_ reply: RedisReply) -> [RoomAppendOutcome]? {
@@ -75,13 +87,16 @@ struct AppendCall {
 
     private func entry(_ reply: RedisReply, epoch: String) -> AppendedEntry? {
         guard let text = reply.text else { return nil }
-        guard text.hasPrefix("=") else {
-            return UInt64(text).map {
-                AppendedEntry(position: StreamPosition(offset: $0, epoch: epoch), isDuplicate: false)
-            }
+        func entry(_ offset: Substring, _ epoch: String, _ outcome: AppendedEntry.Outcome) -> AppendedEntry? {
+            UInt64(offset).map { AppendedEntry(position: StreamPosition(offset: $0, epoch: epoch), outcome: outcome) }
         }
-        let earlier = text.dropFirst().split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-        guard earlier.count == 2, let offset = UInt64(earlier[0]) else { return nil }
-        return AppendedEntry(position: StreamPosition(offset: offset, epoch: String(earlier[1])), isDuplicate: true)
+        switch text.first {
+        case "=":
+            let earlier = text.dropFirst().split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+            return earlier.count == 2 ? entry(earlier[0], String(earlier[1]), .duplicate) : nil
+        case "!": return entry(text.dropFirst(), epoch, .unknownKey)
+        case "<": return entry(text.dropFirst(), epoch, .outdated)
+        default: return entry(text[...], epoch, .appended)
+        }
     }
 }

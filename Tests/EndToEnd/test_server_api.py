@@ -38,6 +38,30 @@ async def test_idempotency_key(cluster, api, unique):
     await other.close()
 
 
+async def test_an_old_version_is_not_published(cluster, api, open_raw, unique):
+    room, other = f"room:{unique}", cluster.api(1)
+    watcher = await open_raw(2, user="ann")
+    await watcher.result("subscribe", channel=room)
+    first = await api("publish", channel=room, data=5, version=5)
+    for version in (5, 4):
+        assert await other("publish", channel=room, data="old", version=version) == first
+    assert (await other("publish", channel=room, data=6, version=6))["offset"] == 2
+    # Another epoch of the versions begins anew; what has no version does not ask.
+    assert (await api("publish", channel=room, data=1, version=1, version_epoch="e"))["offset"] == 3
+    assert (await api("publish", channel=room, data=1, version=1, version_epoch="e"))["offset"] == 3
+    assert (await api("publish", channel=room, data="plain"))["offset"] == 4
+    responses = (await api("broadcast", channels=[room, room + "-b"], data="b", version=1, version_epoch="e"))["responses"]
+    assert [each["result"]["offset"] for each in responses] == [4, 1]
+    history = await other("history", channel=room, limit=10)
+    assert [each["data"] for each in history["publications"]] == [5, 6, 1, "plain"]
+    await watcher.publication(room, lambda each: each["offset"] == 4)
+    assert [each["offset"] for each in watcher.publications(room)] == [1, 2, 3, 4]
+    # A client could silence a room with a high one.
+    reply = await watcher.rpc("publish", {"channel": room, "data": 1, "version": 99})
+    assert reply["error"]["code"] == 107
+    await other.close()
+
+
 async def test_concurrent_retries_publish_once(cluster, unique):
     room = f"room:{unique}"
     apis = [cluster.api(node) for node in range(3)]

@@ -9,6 +9,7 @@ struct DifferentialTests {
     private enum Call: CustomStringConvertible {
         case claim(node: Int, view: UInt64)
         case open(room: Int, fence: Int)
+        /// Keys below 6 are idempotency keys, below 12 those that have to be known, others stand for a version.
         case append(rooms: [Int], keys: [[Int?]], stale: Bool, retention: Retention, fence: Int)
         case restore(room: Int, offset: UInt64, count: Int, guess: Bool, fence: Int)
         case read(room: Int, since: UInt64?, limit: Int)
@@ -89,8 +90,18 @@ struct DifferentialTests {
                 if stale { expected.offset += 1 }
                 let entries = keys[index].map { key in
                     self.appended += 1
-                    return AppendEntry(
-                        body: Bytes("\(self.appended)".utf8), idempotencyKey: key.map { "key:\($0)" })
+                    var entry = AppendEntry(body: Bytes("\(self.appended)".utf8))
+                    switch key {
+                    case nil: break
+                    case let key? where key < 6: entry.idempotencyKey = "key:\(key)"
+                    case let key? where key < 12:
+                        entry.idempotencyKey = "key:\(key - 6)"
+                        entry.requiresKnownKey = true
+                    case let key?:
+                        entry.version = PublicationVersion(
+                            number: UInt64(1 + self.appended % 9), epoch: ["", "e", "f"][key % 3])
+                    }
+                    return entry
                 }
                 batch.append(
                     RoomAppend(room: self.rooms[room], expected: expected, entries: entries, retention: retention))
@@ -98,7 +109,7 @@ struct DifferentialTests {
             let outcomes = try await self.broker.append(batch, slot: self.slot, fence: fence)
             for (index, room) in rooms.enumerated() {
                 if case .appended(let entries) = outcomes[index],
-                    let last = entries.last(where: { !$0.isDuplicate })
+                    let last = entries.last(where: \.isAppended)
                 {
                     self.tops[room] = last.position
                 }
@@ -121,7 +132,7 @@ struct DifferentialTests {
             let rooms = (0..<(1 + below(3, &generator))).map { _ in below(3, &generator) }
             let keys = rooms.map { _ in
                 (0..<below(5, &generator)).map { _ -> Int? in
-                    below(2, &generator) == 0 ? below(6, &generator) : nil
+                    below(2, &generator) == 0 ? below(15, &generator) : nil
                 }
             }
             let retention = Retention(count: below(6, &generator), bytes: below(12, &generator))

@@ -21,14 +21,26 @@ package struct WindowCount: Sendable {
         self.current = now.nanoseconds / self.portion
     }
 
+    /// One that was counted, for taking it back.
+    package struct Admission: Sendable {
+        fileprivate let portion: Int64
+    }
+
     /// Counts one more, unless as many as `limit` are counted.
-    /// - Returns: whether it was counted.
-    package mutating func admit(now: MonotonicInstant) -> Bool {
+    /// - Returns: nil where it was not counted.
+    package mutating func admit(now: MonotonicInstant) -> Admission? {
         self.forget(now: now)
-        guard self.total < self.limit else { return false }
+        guard self.total < self.limit else { return nil }
         self.counts[self.index(of: self.current)] += 1
         self.total += 1
-        return true
+        return Admission(portion: self.current)
+    }
+
+    /// It did not happen after all: what was counted makes room, once.
+    package mutating func takeBack(_ admission: Admission) {
+        guard self.current - admission.portion < Int64(self.counts.count) else { return }
+        self.counts[self.index(of: admission.portion)] -= 1
+        self.total -= 1
     }
 
     private mutating func forget(now: MonotonicInstant) {

@@ -13,6 +13,8 @@ extension MemoryBrokerState {
         var logDeadline: MonotonicInstant
         var positionDeadline: MonotonicInstant
         var keys: [String: UsedKey] = [:]
+        /// Of the last publication that had one.
+        var version: PublicationVersion?
         /// The keys in order of their use, for forgetting them.
         var keyOrder = Fifo<String>()
         /// The engine's run in which it was written last.
@@ -83,22 +85,16 @@ extension MemoryBrokerState {
     /// All or nothing: refused before anything is written.
     private func admit(_ batch: [RoomAppend]) throws(EngineError) {
         var bytes = 0
-        var keys = 0
-        for append in batch {
-            for entry in append.entries {
-                bytes += append.retention.count > 0 ? entry.body.count : 0
-                keys += entry.idempotencyKey == nil ? 0 : 1
-            }
+        for append in batch where append.retention.count > 0 {
+            for entry in append.entries { bytes += entry.body.count }
         }
         guard self.storedBytes + bytes <= self.limits.bytes else {
             throw EngineError(.overloaded, "the rooms' histories fill the limit of \(self.limits.bytes) bytes")
         }
-        guard self.storedIdempotencyKeys + keys <= self.limits.idempotencyKeys else {
-            throw EngineError(.overloaded, "\(self.limits.idempotencyKeys) idempotency keys are remembered already")
-        }
     }
 
-    /// Appends to a room that exists and whose position was compared.
+    /// Appends to a room that exists and whose position was compared. Where no further key can be remembered a publication
+    /// with a new one is refused by itself: those with a known key pass.
     private mutating func append(
         _ append: RoomAppend, now: MonotonicInstant
     ) -> (entries: [AppendedEntry], bodies: [Bytes]) {
@@ -110,14 +106,27 @@ extension MemoryBrokerState {
         entries.reserveCapacity(append.entries.count)
         for entry in append.entries {
             if let key = entry.idempotencyKey, let used = room.keys[key], used.deadline > now {
-                entries.append(AppendedEntry(position: used.position, isDuplicate: true))
+                entries.append(AppendedEntry(position: used.position, outcome: .duplicate))
                 continue
+            }
+            let remembered = append.retention.idempotencyWindow > .zero ? entry.idempotencyKey : nil
+            let isFull = self.storedIdempotencyKeys >= self.limits.idempotencyKeys
+            if entry.requiresKnownKey || isFull && remembered.map({ room.keys[$0] == nil }) ?? false {
+                entries.append(AppendedEntry(position: room.top, outcome: .unknownKey))
+                continue
+            }
+            if let version = entry.version {
+                if let last = room.version, !version.isNewer(than: last) {
+                    entries.append(AppendedEntry(position: room.top, outcome: .outdated))
+                    continue
+                }
+                room.version = version
             }
             room.top.offset += 1
             room.log.append(entry.body)
             bodies.append(entry.body)
-            entries.append(AppendedEntry(position: room.top, isDuplicate: false))
-            if let key = entry.idempotencyKey, append.retention.idempotencyWindow > .zero {
+            entries.append(AppendedEntry(position: room.top))
+            if let key = remembered {
                 let used = StoredLog.UsedKey(
                     position: room.top, deadline: now + append.retention.idempotencyWindow)
                 if room.keys.updateValue(used, forKey: key) == nil {

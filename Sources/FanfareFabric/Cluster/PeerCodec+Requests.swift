@@ -37,10 +37,15 @@ extension PeerRequest {
 
     func encode(into writer: inout TaggedWriter) {
         switch self {
-        case .publish(let room, let body, let key):
+        case .publish(let room, let entry):
             writer.field(16, room)
-            writer.field(17, body)
-            if let key { writer.field(18, key) }
+            writer.field(17, entry.body)
+            if let key = entry.idempotencyKey { writer.field(18, key) }
+            if entry.requiresKnownKey { writer.field(19, true) }
+            if let version = entry.version {
+                writer.field(20, version.number)
+                writer.field(21, version.epoch)
+            }
         case .history(let room, let filter):
             writer.field(16, room)
             writer.field(17, filter.limit)
@@ -66,8 +71,13 @@ extension PeerRequest {
     init?(kind: UInt64, _ fields: PeerFields) throws(EnvelopeError) {
         switch kind {
         case RequestKind.publish:
-            self = .publish(
-                room: try fields.string(16), body: try fields.bytes(17), idempotencyKey: try fields.optionalString(18))
+            var entry = AppendEntry(
+                body: try fields.bytes(17), idempotencyKey: try fields.optionalString(18),
+                requiresKnownKey: try fields.optionalNumber(19) ?? 0 != 0)
+            if let number = try fields.optionalNumber(20) {
+                entry.version = PublicationVersion(number: number, epoch: try fields.string(21))
+            }
+            self = .publish(room: try fields.string(16), entry)
         case RequestKind.history:
             self = .history(
                 room: try fields.string(16),

@@ -33,7 +33,7 @@ extension PeerResponse {
         switch self {
         case .published(let appended):
             writer.field(16, appended.position)
-            writer.field(17, appended.isDuplicate)
+            writer.field(17, appended.outcome.rawValue)
         case .history(let page):
             writer.field(16, page.top)
             for entry in page.entries {
@@ -64,8 +64,8 @@ extension PeerResponse {
     init?(kind: UInt64, _ fields: PeerFields) throws(EnvelopeError) {
         switch kind {
         case ResponseKind.published:
-            self = .published(
-                AppendedEntry(position: try fields.position(16), isDuplicate: try fields.number(17) != 0))
+            guard let outcome = AppendedEntry.Outcome(rawValue: try fields.number(17)) else { throw .malformed }
+            self = .published(AppendedEntry(position: try fields.position(16), outcome: outcome))
         case ResponseKind.history:
             var entries: [RoomHistory.Entry] = []
             for field in fields.all(17) {

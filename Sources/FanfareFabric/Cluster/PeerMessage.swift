@@ -4,7 +4,7 @@ import FanfareProtocol
 
 /// What one node asks of another.
 package enum PeerRequest: Sendable, Hashable {
-    case publish(room: String, body: Bytes, idempotencyKey: String?)
+    case publish(room: String, AppendEntry)
     case history(room: String, HistoryFilter)
     case removeHistory(room: String)
     case presence(channel: String)

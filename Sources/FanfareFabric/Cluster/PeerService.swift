@@ -77,8 +77,7 @@ package actor PeerService {
 
     private nonisolated func perform(_ request: PeerRequest, answer: @escaping @Sendable (PeerResponse) -> Void) {
         switch request {
-        case .publish(let room, let body, let key):
-            let entry = AppendEntry(body: body, idempotencyKey: key)
+        case .publish(let room, let entry):
             self.slots.publish(entry, room: room, slot: Slot(of: room)) { result in
                 switch result {
                 case .success(let appended): answer(.published(appended))

@@ -17,7 +17,8 @@ extension MethodRouter {
     ) throws(FanfareError) -> PublishOrder {
         PublishOrder(
             channel: channel, data: try parameters.data("data", encoded: "b64data"), tags: try parameters.tags(),
-            idempotencyKey: try parameters.idempotencyKey(), skipsHistory: try parameters.bool("skip_history"))
+            idempotencyKey: try parameters.idempotencyKey(), skipsHistory: try parameters.bool("skip_history"),
+            version: try parameters.version())
     }
 
     func broadcast(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {

@@ -1,3 +1,4 @@
+internal import FanfareEngines
 internal import FanfareModel
 internal import FanfareProtocol
 
@@ -94,6 +95,17 @@ struct Parameters {
             throw .badRequest("'idempotency_key' is longer than \(Parameters.maximumIdempotencyKey) bytes")
         }
         return key
+    }
+
+    /// `version` and `version_epoch`; 0 is none, as from callers that name every member.
+    func version() throws(FanfareError) -> PublicationVersion? {
+        guard let version = try self.integer("version"), version != 0 else { return nil }
+        guard version > 0 else { throw .badRequest("'version' is negative") }
+        let epoch = try self.string("version_epoch") ?? ""
+        guard epoch.utf8.count <= Parameters.maximumIdempotencyKey else {
+            throw .badRequest("'version_epoch' is longer than \(Parameters.maximumIdempotencyKey) bytes")
+        }
+        return PublicationVersion(number: UInt64(version), epoch: epoch)
     }
 
     /// A payload: raw JSON, or JSON that came as base64 under `encodedKey`. Where it may be absent the result is empty.

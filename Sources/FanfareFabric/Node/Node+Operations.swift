@@ -15,6 +15,13 @@ extension Node: SessionBackend {
         let publication = Publication(
             data: order.data, info: caller.info, tags: order.tags,
             time: self.surroundings.wallClock().milliseconds)
+        if order.version != nil {
+            guard case .server = caller else { throw .badRequest("'version' is for the server API") }
+            switch channel.kind {
+            case .room, .stream: break
+            case .user, .direct: throw .badRequest("'version' is for rooms and streams")
+            }
+        }
         switch channel.kind {
         case .user(let user):
             // Not an entry of the inbox: for those who are online now.
@@ -24,6 +31,7 @@ extension Node: SessionBackend {
             return try await self.publishDirect(publication, order)
         case .room, .stream:
             if order.skipsHistory {
+                guard order.version == nil else { throw .badRequest("'version' goes with a history") }
                 let batch = PublishedBatch(epoch: "", firstOffset: 0, bodies: [PublicationBody.encode(publication)])
                 do throws(EngineError) {
                     try await self.broker.broadcast(batch, room: channel.name)
@@ -32,21 +40,40 @@ extension Node: SessionBackend {
                 }
                 return nil
             }
-            if order.idempotencyKey != nil { try self.countKey() }
-            let entry = AppendEntry(
-                body: PublicationBody.encode(publication), idempotencyKey: order.idempotencyKey)
-            return try await self.router.publish(entry, room: channel).position
+            return try await self.append(
+                AppendEntry(
+                    body: PublicationBody.encode(publication), idempotencyKey: order.idempotencyKey,
+                    version: order.version), to: channel)
         }
     }
 
-    private func countKey() throws(FanfareError) {
-        let now = self.loops[0].now
-        let (isAdmitted, total) = self.rememberedKeys.withLock { ($0.admit(now: now), $0.total) }
-        self.metrics.idempotencyKeys.record(Double(total))
-        guard isAdmitted else {
+    /// A new idempotency key is counted before the broker remembers it, and at the limit it is refused. Whether a key is
+    /// new the append alone can tell: a known one passes at the limit too, and does not count again.
+    private func append(_ entry: AppendEntry, to channel: Channel) async throws(FanfareError) -> StreamPosition {
+        guard entry.idempotencyKey != nil else { return try await self.router.publish(entry, room: channel).position }
+        let admission = self.countKeys { $0.admit(now: self.loops[0].now) }
+        var entry = entry
+        entry.requiresKnownKey = admission == nil
+        let appended: AppendedEntry
+        do throws(FanfareError) {
+            appended = try await self.router.publish(entry, room: channel)
+        } catch {
+            // Refused at the door: nothing was appended. After any other error it may have been.
+            if error == .tooManyRequests, let admission { self.countKeys { $0.takeBack(admission) } }
+            throw error
+        }
+        if !appended.isAppended, let admission { self.countKeys { $0.takeBack(admission) } }
+        guard appended.outcome != .unknownKey else {
             self.metrics.throttledKeys.increment()
             throw .tooManyRequests
         }
+        return appended.position
+    }
+
+    private func countKeys<Answer: Sendable>(_ change: (inout WindowCount) -> Answer) -> Answer {
+        let (answer, total) = self.rememberedKeys.withLock { (change(&$0), $0.total) }
+        self.metrics.idempotencyKeys.record(Double(total))
+        return answer
     }
 
     /// The store keeps the log and gives the offsets; the broker carries the message to those online.
@@ -97,7 +124,9 @@ extension Node: SessionBackend {
         _ channel: Channel, _ filter: HistoryFilter, for caller: Caller
     ) async throws(FanfareError) -> HistoryPage {
         try self.checkRead(channel, caller)
-        if case .user = channel.kind { throw .notAvailable("a user channel's history is the inbox") }
+        if case .user = channel.kind {
+            throw .notAvailable("a user channel's history is the inbox: see 'notifications'")
+        }
         return try await ChannelLogs(router: self.router, store: self.store).history(filter, of: channel).decoded()
     }
 

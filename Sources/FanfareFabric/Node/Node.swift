@@ -31,7 +31,7 @@ package final class Node: Sendable {
     private let isDraining = Mutex(false)
     private struct WeakServices { weak var shared: SessionServices? }
     private let services = Mutex(WeakServices())
-    /// Publications with an idempotency key of which engines remember the key now.
+    /// Idempotency keys that came through here and that engines remember now.
     let rememberedKeys: Mutex<WindowCount>
     private let tokens: any TokenVerifier
     /// The methods of clients' rpc; set once, before the first session.

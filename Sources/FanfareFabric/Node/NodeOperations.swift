@@ -82,16 +82,19 @@ package struct PublishOrder: Sendable, Hashable {
     package var idempotencyKey: String?
     /// Delivered, but not kept.
     package var skipsHistory: Bool
+    /// Of rooms and streams, by the server alone: a client could silence a channel with a high one.
+    package var version: PublicationVersion?
 
     package init(
         channel: Channel, data: Bytes, tags: [String: String] = [:], idempotencyKey: String? = nil,
-        skipsHistory: Bool = false
+        skipsHistory: Bool = false, version: PublicationVersion? = nil
     ) {
         self.channel = channel
         self.data = data
         self.tags = tags
         self.idempotencyKey = idempotencyKey
         self.skipsHistory = skipsHistory
+        self.version = version
     }
 }
 

@@ -95,7 +95,7 @@ package actor Room {
         self.inFlight = []
         self.expireTail()
         for (pending, appended) in zip(done, entries) {
-            if !appended.isDuplicate {
+            if appended.isAppended {
                 self.top = appended.position
                 _ = self.tail.append(pending.entry.body)
             }

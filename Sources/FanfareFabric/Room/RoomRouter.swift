@@ -51,8 +51,7 @@ package final class RoomRouter: Sendable {
                 }.get()
             }
             guard
-                case .published(let appended) = try await self.request(
-                    .publish(room: room.name, body: entry.body, idempotencyKey: entry.idempotencyKey), of: owner)
+                case .published(let appended) = try await self.request(.publish(room: room.name, entry), of: owner)
             else { throw .refused(.internal) }
             return appended
         }

@@ -267,7 +267,7 @@ package actor SlotWriter {
             case .appended(let entries):
                 self.waitingCount -= batch[index].entries.count
                 self.waitingBytes -= room.onThisLoop { $0.appended(entries) }
-                self.metrics.publications.increment(by: entries.count)
+                self.metrics.publications.increment(by: entries.count { $0.isAppended })
             case .mismatch(let found):
                 self.logger.warning(
                     "a room's stored position is not the expected one",

@@ -4,10 +4,12 @@ enum AppendScript {
     ///
     /// ARGV: fence (generation, number), number of rooms, then per room: channel, expected epoch, expected top, entries
     /// kept, bytes kept, history time, position time and idempotency window in milliseconds, number of entries, and per
-    /// entry `1` where it has an idempotency key (else `0`) and its body.
+    /// entry its flags (the sum of 1: has an idempotency key, 2: the key must be known, 4: has a version), its body, and
+    /// where it has a version the number and the epoch of that.
     ///
     /// Returns per room {0} (nothing stored), {0, epoch, top} (another position is stored) or {1, entries}: an entry is
-    /// its offset, or `=<offset>:<epoch>` of the earlier publication with its key.
+    /// its offset, `=<offset>:<epoch>` of the earlier publication with its key, `!<top>` for a key that is not known and
+    /// had to be, or `<<top>` for a version that is not higher than the room's.
     ///
     /// A publication is published as `BatchCodec` describes. A room may come twice: `rooms` carries its position on.
     static let append = """
@@ -17,12 +19,37 @@ enum AppendScript {
         local argument, keyed = 4, 2 + 2 * roomCount
         local rooms, used, plan, reply = {}, {}, {}, {}
 
+        -- The next entry's body, key (nil: none), whether that must be known, version (nil: none) and its epoch.
+        local function take()
+          local flags, body = tonumber(ARGV[argument]), ARGV[argument + 1]
+          local key, version, versionEpoch
+          argument = argument + 2
+          if flags >= 4 then
+            version, versionEpoch = ARGV[argument], ARGV[argument + 1]
+            argument, flags = argument + 2, flags - 4
+          end
+          if flags % 2 == 1 then
+            key = KEYS[keyed]
+            keyed = keyed + 1
+          end
+          return body, key, flags >= 2, version, versionEpoch
+        end
+
+        -- Versions have more digits than a number of this language is exact for.
+        local function isOutdated(room, version, epoch)
+          if not room.version or (epoch ~= '' and epoch ~= room.versionEpoch) then return false end
+          return #version < #room.version or (#version == #room.version and version <= room.version)
+        end
+
         for index = 1, roomCount do
           local metaKey, historyKey = KEYS[2 * index], KEYS[2 * index + 1]
           local room = rooms[metaKey]
           if not room then
-            local meta = redis.call('HMGET', metaKey, 'e', 's', 'b')
-            room = {epoch = meta[1], top = meta[2], bytes = tonumber(meta[3] or '') or 0}
+            local meta = redis.call('HMGET', metaKey, 'e', 's', 'b', 'v', 'w')
+            room = {
+              epoch = meta[1], top = meta[2], bytes = tonumber(meta[3] or '') or 0,
+              version = meta[4] or nil, versionEpoch = meta[5]
+            }
             if not room.epoch or not room.top then room.epoch, room.top = nil, nil end
             rooms[metaKey] = room
           end
@@ -40,35 +67,35 @@ enum AppendScript {
             step.first = top + 1
             local entries = {}
             for entry = 1, entryCount do
-              local earlier, key
-              if ARGV[argument] == '1' then
-                key = KEYS[keyed]
-                keyed = keyed + 1
-                earlier = used[key] or redis.call('GET', key)
-              end
+              local body, key, mustBeKnown, version, versionEpoch = take()
+              local earlier = key and (used[key] or redis.call('GET', key))
               if earlier then
                 entries[entry] = '=' .. earlier
+              elseif mustBeKnown then
+                entries[entry] = '!' .. string.format('%.0f', top)
+              elseif version and isOutdated(room, version, versionEpoch) then
+                entries[entry] = '<' .. string.format('%.0f', top)
               else
                 top = top + 1
                 local offset = string.format('%.0f', top)
                 entries[entry] = offset
-                step.bodies[#step.bodies + 1] = ARGV[argument + 1]
+                step.bodies[#step.bodies + 1] = body
+                if version then
+                  room.version, room.versionEpoch = version, versionEpoch
+                  step.version, step.versionEpoch = version, versionEpoch
+                end
                 if key and step.window ~= '0' then
                   used[key] = offset .. ':' .. room.epoch
                   step.keys[#step.keys + 1] = key
                 end
               end
-              argument = argument + 2
             end
             room.top = string.format('%.0f', top)
             step.top = room.top
             if #step.bodies > 0 then plan[#plan + 1] = step end
             reply[index] = {1, entries}
           else
-            for entry = 1, entryCount do
-              if ARGV[argument] == '1' then keyed = keyed + 1 end
-              argument = argument + 2
-            end
+            for entry = 1, entryCount do take() end
             if room.epoch then reply[index] = {0, room.epoch, room.top} else reply[index] = {0} end
           end
         end
@@ -101,6 +128,7 @@ enum AppendScript {
             room.bytes = 0
           end
           redis.call('HSET', step.meta, 's', step.top, 'b', string.format('%.0f', room.bytes), 'r', ARGV[#ARGV])
+          if step.version then redis.call('HSET', step.meta, 'v', step.version, 'w', step.versionEpoch) end
           redis.call('PEXPIRE', step.meta, step.positionTime)
           for _, key in ipairs(step.keys) do redis.call('SET', key, used[key], 'PX', step.window) end
           redis.call('PUBLISH', step.channel, table.concat(frame))

@@ -88,7 +88,7 @@ struct OpenRoom {
         guard outcomes.count == 1, case .appended(let appended) = outcomes[0] else {
             throw BrokerCheckFailure(description: "the append was answered by \(outcomes)")
         }
-        if let last = appended.last(where: { !$0.isDuplicate }) { self.top = last.position }
+        if let last = appended.last(where: \.isAppended) { self.top = last.position }
         return appended
     }
 

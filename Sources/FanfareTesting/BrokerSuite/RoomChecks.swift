@@ -127,6 +127,67 @@ enum RoomChecks {
             }
             try expectEqual(entries.map(\.isDuplicate), [false])
         },
+        BrokerCheck("where a key has to be known, a known one passes and a new one is refused by itself", nodes: 2) {
+            cluster in
+            var room = try await cluster.open()
+            try await cluster.nodes[1].broker.subscribe(room: Self.room)
+            func known(_ body: String, _ key: String) -> AppendEntry {
+                AppendEntry(body: bytes(body), idempotencyKey: key, requiresKnownKey: true)
+            }
+            try await room.append([AppendEntry(body: bytes("a"), idempotencyKey: "k")])
+            let entries = try await room.append([
+                known("a again", "k"), known("new", "l"), AppendEntry(body: bytes("b"), idempotencyKey: "m"),
+                known("b again", "m"), known("new too", "l"), AppendEntry(body: bytes("c")),
+            ])
+            try expectEqual(
+                entries.map(\.outcome), [.duplicate, .unknownKey, .appended, .duplicate, .unknownKey, .appended])
+            try expectEqual(entries.map(\.position.offset), [1, 1, 2, 2, 2, 3])
+            // Refused is not remembered, and a batch of such alone publishes nothing.
+            let refused = try await room.append([known("new", "l")])
+            try expectEqual(refused, [AppendedEntry(position: room.top, outcome: .unknownKey)])
+            let admitted = try await room.append([AppendEntry(body: bytes("d"), idempotencyKey: "l")])
+            try expectEqual(admitted.map(\.outcome), [.appended])
+            try expectEqual(try await room.stored().bodies, ["a", "b", "c", "d"].map(bytes))
+            let receiver = cluster.nodes[1].receiver
+            try await eventually("all arrive") { receiver.publications(Self.room).count >= 4 }
+            try expectEqual(receiver.publications(Self.room).map(\.body), ["a", "b", "c", "d"].map(bytes))
+        },
+        BrokerCheck("a version that is not higher is not appended") { cluster in
+            var room = try await cluster.open()
+            let steps: [(version: UInt64, epoch: String, isAppended: Bool)] = [
+                (5, "", true), (5, "", false), (4, "", false), (6, "", true), (10, "", true), (9, "", false),
+                // Numbers that a double cannot tell apart.
+                (9_007_199_254_740_993, "", true), (9_007_199_254_740_992, "", false),
+                (9_007_199_254_740_994, "", true), (.max, "", true),
+                // Another epoch begins anew; none means the room's own.
+                (1, "e", true), (1, "e", false), (1, "", false), (2, "", true), (1, "e", true), (1, "f", true),
+            ]
+            for (index, step) in steps.enumerated() {
+                let before = room.top
+                let entry = AppendEntry(
+                    body: bytes("\(index)"), version: PublicationVersion(number: step.version, epoch: step.epoch))
+                let appended = try await room.append([entry])
+                try expectEqual(appended.map(\.outcome), [step.isAppended ? .appended : .outdated])
+                let offset = before.offset + (step.isAppended ? 1 : 0)
+                try expectEqual(appended[0].position, StreamPosition(offset: offset, epoch: "epoch"))
+            }
+            // Within one batch; what has no version neither asks nor counts.
+            let entries = try await room.append([
+                AppendEntry(body: bytes("x"), idempotencyKey: "x", version: PublicationVersion(number: 7)),
+                AppendEntry(body: bytes("y")),
+                AppendEntry(body: bytes("z"), idempotencyKey: "z", version: PublicationVersion(number: 7)),
+                AppendEntry(body: bytes("x"), idempotencyKey: "x", version: PublicationVersion(number: 7)),
+            ])
+            try expectEqual(entries.map(\.outcome), [.appended, .appended, .outdated, .duplicate])
+            // A key of what was not appended is not remembered.
+            let later = try await room.append([
+                AppendEntry(body: bytes("z"), idempotencyKey: "z", version: PublicationVersion(number: 8))
+            ])
+            try expectEqual(later.map(\.outcome), [.appended])
+            let stored = try await room.stored()
+            try expectEqual(stored.top, room.top)
+            try expectEqual(UInt64(stored.bodies.count), room.top.offset)
+        },
         BrokerCheck("an idempotency key is forgotten after its window") { cluster in
             var room = try await cluster.open(Retention(idempotencyWindow: .milliseconds(50)))
             try await room.append([AppendEntry(body: [1], idempotencyKey: "k")])

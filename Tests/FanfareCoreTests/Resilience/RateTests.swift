@@ -140,13 +140,33 @@ import Testing
             (99_000, true),
         ]
         for step in steps {
-            let isAdmitted = count.admit(now: MonotonicInstant(nanoseconds: step.second * 1_000_000_000))
+            let isAdmitted = count.admit(now: MonotonicInstant(nanoseconds: step.second * 1_000_000_000)) != nil
             #expect(isAdmitted == step.isAdmitted, "at \(step.second) s")
         }
         #expect(count.total == 2)
         var none = WindowCount(limit: 0, window: .seconds(1), now: MonotonicInstant(nanoseconds: 0))
-        let isAdmitted = none.admit(now: MonotonicInstant(nanoseconds: 1))
+        let isAdmitted = none.admit(now: MonotonicInstant(nanoseconds: 1)) != nil
         #expect(!isAdmitted)
+    }
+
+    @Test func whatIsTakenBackMakesRoom() {
+        var count = WindowCount(limit: 2, window: .seconds(64), now: MonotonicInstant(nanoseconds: 0))
+        func admit(at second: Int64) -> WindowCount.Admission? {
+            count.admit(now: MonotonicInstant(nanoseconds: second * 1_000_000_000))
+        }
+        let early = admit(at: 0)
+        let late = admit(at: 60)
+        let beyond = admit(at: 60)
+        #expect(early != nil && beyond == nil)
+        if let late { count.takeBack(late) }
+        #expect(count.total == 1)
+        let again = admit(at: 61)
+        // The first one is forgotten by now.
+        let next = admit(at: 66)
+        #expect(again != nil && next != nil && count.total == 2)
+        // Nothing is taken from those that came since.
+        if let early { count.takeBack(early) }
+        #expect(count.total == 2)
     }
 
     @Test(arguments: 0..<10 as Range<UInt64>)
@@ -161,7 +181,7 @@ import Testing
             let (within, almost) = (
                 admitted.count { now - $0 < window }, admitted.count { now - $0 <= window + window / 32 }
             )
-            if count.admit(now: now) {
+            if count.admit(now: now) != nil {
                 #expect(within < 50, "seed \(seed)")
                 admitted.append(now)
             } else {

@@ -21,8 +21,10 @@ import Testing
     }
 
     static let requests: [PeerRequest] = [
-        .publish(room: "room:1", body: [0, 255], idempotencyKey: "k"),
-        .publish(room: "", body: [], idempotencyKey: nil),
+        .publish(room: "room:1", AppendEntry(body: [0, 255], idempotencyKey: "k")),
+        .publish(room: "room:1", AppendEntry(body: [1], idempotencyKey: "k", requiresKnownKey: true)),
+        .publish(room: "room:1", AppendEntry(body: [1], version: PublicationVersion(number: .max, epoch: "e"))),
+        .publish(room: "", AppendEntry(body: [])),
         .history(room: "room:1", HistoryFilter(limit: -1, since: position, reverse: true)),
         .history(room: "room:1", HistoryFilter(limit: 0)), .removeHistory(room: "room:1"),
         .presence(channel: "room:1"), .presenceStats(channel: "room:1"), .channels(pattern: nil),
@@ -38,7 +40,10 @@ import Testing
     ]
 
     static let responses: [PeerResponse] = [
-        .published(AppendedEntry(position: position, isDuplicate: true)),
+        .published(AppendedEntry(position: position, outcome: .appended)),
+        .published(AppendedEntry(position: position, outcome: .duplicate)),
+        .published(AppendedEntry(position: position, outcome: .unknownKey)),
+        .published(AppendedEntry(position: position, outcome: .outdated)),
         .history(RoomHistory(entries: [.init(offset: 1, body: [1, 2]), .init(offset: 2, body: [])], top: position)),
         .done, .presence([info, info]), .presenceStats(clients: 3, users: [1, .max]), .channels(["a": 1, "b": 2]),
         .info(

@@ -15,6 +15,27 @@ import Testing
         #expect(positions == [1, 1, 2])
     }
 
+    /// At the limit a retry gets its first result, and what is refused was not appended.
+    @Test func keysAtTheLimit() async {
+        let (results, history, later) = await onOwnThread {
+            let bench = Bench { $0.idempotencyKeys = 2 }
+            let keys: [(data: String, key: String?)] = [
+                ("1", "a"), ("1", "a"), ("1", "a"), ("2", "b"), ("x", "c"), ("2", "b"), ("1", "a"), ("3", nil),
+                ("x", "c"),
+            ]
+            let results = keys.map { bench.publish($0.data, to: "room:1", key: $0.key) }
+            let history = bench.engine.state.read("room:1", since: 0, limit: 10, now: bench.scheduler.now)
+            // Forgotten by the node a portion of the window late.
+            bench.run(NodeConfiguration(name: NodeID("n")).retention.idempotencyWindow + .seconds(10))
+            return (results, history?.bodies.count, bench.position("4", to: "room:1", key: "c")?.offset)
+        }
+        let offsets = results.map { result -> UInt64? in (try? result?.get()).flatMap { $0?.offset } }
+        #expect(offsets == [1, 1, 1, 2, nil, 2, 1, 3, nil])
+        #expect(results[4] == .failure(.tooManyRequests) && results[8] == .failure(.tooManyRequests))
+        #expect(history == 3)
+        #expect(later == 4)
+    }
+
     /// A proven owner puts back what the engine lost, under the same epoch.
     @Test(arguments: [false, true]) func restores(everything: Bool) async {
         let (before, after, history) = await onOwnThread {

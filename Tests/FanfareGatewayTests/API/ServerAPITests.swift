@@ -62,6 +62,18 @@ import Testing
                 107
             ),
             ("publish", #"{"channel":"room:1","data":"\#(String(repeating: "x", count: 65_535))"}"#, 107),
+            ("publish", #"{"channel":"room:1","data":1,"version":-1}"#, 107),
+            ("publish", #"{"channel":"room:1","data":1,"version":"2"}"#, 107),
+            ("publish", #"{"channel":"room:1","data":1,"version":99999999999999999999}"#, 107),
+            ("publish", #"{"channel":"room:1","data":1,"version":1,"skip_history":true}"#, 107),
+            (
+                "publish",
+                #"{"channel":"room:1","data":1,"version":1,"version_epoch":"\#(String(repeating: "e", count: 256))"}"#,
+                107
+            ),
+            ("publish", #"{"channel":"dm:a:b","data":1,"version":1}"#, 107),
+            ("publish", #"{"channel":"user:ann","data":1,"version":1}"#, 107),
+            ("history", #"{"channel":"user:ann","limit":1}"#, 108),
             ("broadcast", #"{"data":1}"#, 107), ("broadcast", #"{"channels":[],"data":1}"#, 107),
             ("broadcast", #"{"channels":["room:1"]}"#, 107), ("history", #"{}"#, 107),
             ("history", #"{"channel":"room:1","limit":-2}"#, 107),
