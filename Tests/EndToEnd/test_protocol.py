@@ -300,3 +300,25 @@ async def test_history(open_raw, filled_room, case):
     result = await (await open_raw(1)).result("history", channel=room, **fields)
     assert (result["epoch"], result["offset"]) == (epoch, 3)
     assert [each["offset"] for each in result["publications"]] == expected
+
+
+async def test_join_leave_is_a_wish_that_is_not_granted(open_raw, unique):
+    """As the protocol has it for what a channel does not offer: the subscription stands, and says nothing of it."""
+    room = f"room:{unique}"
+    first = await open_raw(0, user="ann")
+    result = await first.result("subscribe", channel=room, join_leave=True)
+    assert result["recoverable"] and "join_leave" not in result
+    second = await open_raw(1, user="ben")
+    await second.result("subscribe", channel=room, join_leave=True)
+    await second.result("publish", channel=room, data=1)
+    await second.result("unsubscribe", channel=room)
+    await second.result("publish", channel=room, data=2)
+    await first.publication(room, lambda each: each["data"] == 2)
+    assert [list(push)[-1] for push in first.pushes if push.get("channel") == room] == ["pub", "pub"]
+
+
+async def test_the_history_of_a_user_channel_is_the_inbox(open_raw, unique):
+    client = await open_raw(0, user=f"u{unique}")
+    error = await client.error("history", channel=f"user:u{unique}", limit=10)
+    assert error["code"] == 108 and "notifications" in error["message"]
+    assert (await client.error("history", channel="user:another", limit=10))["code"] == 103
