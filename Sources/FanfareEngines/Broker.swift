@@ -41,7 +41,8 @@ package protocol Broker: Sendable {
         _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
     ) async throws(EngineError) -> Fence
 
-    /// Reads a room as it is stored; where nothing is stored, it begins with `newEpoch` and top 0.
+    /// Reads a room as it is stored; where nothing is stored, it begins with `newEpoch` and top 0. A room at 0 is kept for
+    /// `retention.emptyTime` after it was opened last: anybody can name a room.
     /// - Throws: `.fenced` where `fence` is not the slot's current one.
     func open(_ room: String, fence: Fence, newEpoch: String, retention: Retention) async throws(EngineError)
         -> StoredRoom
@@ -135,17 +136,21 @@ package struct Retention: Sendable, Hashable {
     package var time: Duration
     /// How long epoch and top are kept after the last publication; longer than `time`.
     package var positionTime: Duration
+    /// How long the epoch of a room that was never written to is kept after it was opened.
+    package var emptyTime: Duration
     /// How long an idempotency key is remembered.
     package var idempotencyWindow: Duration
 
     package init(
         count: Int = 300, bytes: Int = 8 << 20, time: Duration = .seconds(3600),
-        positionTime: Duration = .seconds(30 * 86_400), idempotencyWindow: Duration = .seconds(300)
+        positionTime: Duration = .seconds(30 * 86_400), emptyTime: Duration = .seconds(600),
+        idempotencyWindow: Duration = .seconds(300)
     ) {
         self.count = count
         self.bytes = bytes
         self.time = time
         self.positionTime = positionTime
+        self.emptyTime = min(emptyTime, positionTime)
         self.idempotencyWindow = idempotencyWindow
     }
 }

@@ -157,7 +157,7 @@ package final class RedisBroker: Broker {
     ) async throws(EngineError) -> StoredRoom {
         let reply = try await self.run(
             .open, keys: self.roomKeys(room), .open,
-            Self.words(fence) + [newEpoch, Self.milliseconds(retention.positionTime)])
+            Self.words(fence) + [newEpoch, Self.milliseconds(retention.emptyTime)])
         guard let elements = reply.elements, elements.count == 4, let top = Self.position(elements[0], elements[1]),
             let bodies = Self.bodies(elements[2]), UInt64(bodies.count) <= top.offset
         else { throw Self.malformed(.open) }
@@ -190,7 +190,8 @@ package final class RedisBroker: Broker {
             Self.words(fence) + [
                 found?.epoch ?? "", String(found?.offset ?? 0), room.top.epoch, String(room.top.offset),
                 String(kept.reduce(0) { $0 + $1.count }),
-                Self.milliseconds(retention.time), Self.milliseconds(retention.positionTime),
+                Self.milliseconds(retention.time),
+                Self.milliseconds(room.top.offset == 0 ? retention.emptyTime : retention.positionTime),
             ]
         let reply = try await self.commands.perform(
             .restore, keys: self.roomKeys(name), arguments: words.map { Array($0.utf8) } + kept, .restore)

@@ -10,7 +10,7 @@ extension EngineError {
     /// From an error reply. Its first word is the code; raised errors of inner commands have it too.
     init(redisError text: String) {
         switch Self.code(of: text) {
-        case "FENCED": self.init(.fenced, text)
+        case "FENCED": self.init(.fenced, String(text.dropFirst("FENCED ".count)))
         case let code where Self.temporary.contains(code): self.init(.unavailable, text)
         default: self.init(.rejected, text)
         }

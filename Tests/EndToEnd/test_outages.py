@@ -330,6 +330,56 @@ async def test_engines_come_late(cluster, unique, tmp_path):
         process.wait()
 
 
+async def test_two_nodes_with_one_name(cluster, open_sdk, unique, tmp_path):
+    """The second one stays unready and says why; the cluster does not notice it; when the first has gone it takes over."""
+    await until_ready(cluster)
+    room, log_path, base = f"room:{unique}", tmp_path / "second.log", cluster.base_port + 5
+    apis = [cluster.api(node) for node in range(3)]
+    name = sorted(each["name"] for each in (await apis[1]("cluster"))["nodes"])[1]
+    follower = await (await open_sdk(1)).subscribe(room)
+    publisher = Publisher(apis, room)
+    await publisher.reached(20)
+    view = (await apis[0]("cluster"))["view"]
+    with open(log_path, "wb") as log:
+        second = subprocess.Popen(
+            [BINARY, "serve", "--port", str(base), "--node-name", name],
+            env=clean_environment(**{**cluster.env, "FANFARE_NODE_URLS": ""}), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        def membership():
+            try:
+                response = httpx.get(f"http://127.0.0.1:{base}/health/ready", timeout=2, trust_env=False)
+            except httpx.HTTPError:
+                return None
+            return response.status_code, response.json()["parts"]["membership"].get("problem", "")
+
+        def says_why():
+            found = membership()
+            return found and found[0] == 503 and name in found[1] and cluster.url(1) in found[1]
+
+        await eventually(says_why, 10, "the second one says why it is not ready")
+        await eventually(lambda: "another process runs under this node's name" in log_path.read_text(), 10, "it is logged")
+        begun = time.monotonic()
+        while time.monotonic() - begun < 6:
+            assert (await apis[0]("cluster"))["view"] == view and says_why()
+            assert all(cluster.ready(node)[0] == 200 for node in range(3))
+            await publisher.reached(10)
+        assert log_path.read_text().count("another process runs under this node's name") == 1
+        await publisher.stop()
+        assert publisher.longest_pause < 1
+        await eventually(
+            lambda: follower.publications[-1].offset >= publisher.acknowledged[-1][0], 15, "everything arrived")
+        check_stream(follower, publisher)
+        cluster.crash("node-1")
+        await eventually(lambda: membership()[0] == 200, 10, "the second one has the name")
+        assert name in [each["name"] for each in (await apis[0]("cluster"))["nodes"]]
+    finally:
+        second.kill()
+        second.wait()
+        await asyncio.to_thread(cluster.up)
+    for api in apis:
+        await api.close()
+
+
 @pytest.mark.parametrize("engine", ["redis", "postgres"])
 async def test_an_engine_hangs(cluster, open_raw, open_sdk, unique, engine):
     """It accepts connections and answers nothing: worse than gone."""

@@ -234,6 +234,8 @@ extension ServeConfiguration.Limits {
         }
         self.idempotencyWindow = try values.duration("idempotency_window", in: ages, default: self.idempotencyWindow)
         self.idempotencyKeys = try values.integer("idempotency_keys", in: 0...10_000_000, default: self.idempotencyKeys)
+        self.emptyRoomTime = try values.duration("empty_room_ttl", in: ages, default: self.emptyRoomTime)
+        self.ownedRooms = try values.integer("owned_rooms", in: 1...10_000_000, default: self.ownedRooms)
         self.slotQueue = try values.integer("slot_queue", in: 1...10_000_000, default: self.slotQueue)
         self.slotQueueBytes = try values.bytes("slot_queue_bytes", in: 65_536...(1 << 33), default: self.slotQueueBytes)
         self.roomRequests = try values.integer("room_requests", in: 1...10_000_000, default: self.roomRequests)

@@ -64,8 +64,10 @@ package struct ServeConfiguration: Sendable {
         package var historyBytes = 8 << 20
         package var historyTime: Duration = .seconds(3600)
         package var positionTime: Duration = .seconds(30 * 86_400)
+        package var emptyRoomTime: Duration = .seconds(600)
         package var idempotencyWindow: Duration = .seconds(300)
         package var idempotencyKeys = 1_000_000
+        package var ownedRooms = 100_000
         package var slotQueue = 20_000
         package var slotQueueBytes = 32 << 20
         package var roomRequests = 50_000

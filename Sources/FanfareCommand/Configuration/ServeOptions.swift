@@ -170,6 +170,8 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("idempotency-window"), help: .setting("idempotency_window")) var idempotencyWindow:
         String?
     @Option(name: .customLong("idempotency-keys"), help: .setting("idempotency_keys")) var idempotencyKeys: String?
+    @Option(name: .customLong("empty-room-ttl"), help: .setting("empty_room_ttl")) var emptyRoomTTL: String?
+    @Option(name: .customLong("owned-rooms"), help: .setting("owned_rooms")) var ownedRooms: String?
     @Option(name: .customLong("slot-queue"), help: .setting("slot_queue")) var slotQueue: String?
     @Option(name: .customLong("slot-queue-bytes"), help: .setting("slot_queue_bytes")) var slotQueueBytes: String?
     @Option(name: .customLong("room-requests"), help: .setting("room_requests")) var roomRequests: String?
@@ -183,6 +185,8 @@ struct RoomOptions: ParsableArguments {
             "position_ttl": self.positionTTL,
             "idempotency_window": self.idempotencyWindow,
             "idempotency_keys": self.idempotencyKeys,
+            "empty_room_ttl": self.emptyRoomTTL,
+            "owned_rooms": self.ownedRooms,
             "slot_queue": self.slotQueue,
             "slot_queue_bytes": self.slotQueueBytes,
             "room_requests": self.roomRequests,

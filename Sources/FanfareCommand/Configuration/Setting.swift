@@ -87,6 +87,12 @@ package struct Setting: Sendable, Hashable {
         Setting(
             "idempotency_keys", default: "1000000",
             "Publications with an idempotency key accepted within that time; then error 111."),
+        Setting(
+            "empty_room_ttl", default: "10m",
+            "How long a room that was never written to is remembered after it was last asked for."),
+        Setting(
+            "owned_rooms", default: "100000",
+            "Rooms open on this node as their owner; then error 111. Those in use no more make room within a minute."),
         Setting("slot_queue", default: "20000", "Publications that wait in one slot."),
         Setting("slot_queue_bytes", default: "32MiB", "Their bytes."),
         Setting("room_requests", default: "50000", "Publications and reads of rooms under way from this node."),

@@ -46,10 +46,14 @@ extension MemoryBrokerState {
         if let room = self.rooms[name] {
             var stored = room.storedRoom
             stored.mayHaveRolledBack = room.run != self.run
+            if room.top.offset == 0 { self.rooms[name]?.positionDeadline = now + retention.emptyTime }
             return stored
         }
-        return try self.insert(name, top: StreamPosition(offset: 0, epoch: newEpoch), retention: retention, now: now)
-            .storedRoom
+        let stored = try self.insert(
+            name, top: StreamPosition(offset: 0, epoch: newEpoch), retention: retention, now: now
+        ).storedRoom
+        self.rooms[name]?.positionDeadline = now + retention.emptyTime
+        return stored
     }
 
     /// - Returns: the outcomes, one per room, and what is to be delivered to the rooms' subscribers, in order.
@@ -170,7 +174,7 @@ extension MemoryBrokerState {
         for body in room.bodies { stored.log.append(body) }
         stored.log.trim(count: retention.count, bytes: retention.bytes)
         stored.logDeadline = now + retention.time
-        stored.positionDeadline = now + retention.positionTime
+        stored.positionDeadline = now + (room.top.offset == 0 ? retention.emptyTime : retention.positionTime)
         stored.run = self.run
         self.storedBytes += stored.log.bytes
         self.rooms[name] = stored

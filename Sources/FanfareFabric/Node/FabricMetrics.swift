@@ -32,6 +32,8 @@ package struct FabricMetrics: Sendable {
     let insufficientState = Count(label: "fanfare_insufficient_state_total")
     let recoveries = Count(label: "fanfare_recoveries_total", dimensions: [("result", "full")])
     let recoveriesFailed = Count(label: "fanfare_recoveries_total", dimensions: [("result", "unrecoverable")])
+    let ownedRooms = Level(label: "fanfare_owned_rooms")
+    let roomsRefused = Count(label: "fanfare_owned_rooms_refused_total")
     let edges = Level(label: "fanfare_rooms")
     let commands = Count(label: "fanfare_commands_total")
     let refusedCommands = Count(label: "fanfare_commands_refused_total")

@@ -16,6 +16,7 @@ package final class Node: Sendable {
     package let hubs: [EdgeHub]
     package let store: (any Store)?
     let broker: any Broker
+    let budget: RoomBudget
     let membership: Membership
     let peers: Peers
     let service: PeerService
@@ -80,11 +81,13 @@ package final class Node: Sendable {
         let peers = Peers(
             node: configuration.name, incarnation: map.incarnation, broker: broker, loop: main, logger: log)
         self.peers = peers
+        let budget = RoomBudget(limit: configuration.slot.rooms, metrics: metrics)
+        self.budget = budget
         self.slots = OwnedSlots { slot in
             SlotWriter(
                 slot: slot, loop: loops[slot.index % loops.count], broker: broker, membership: membership, map: map,
                 limits: configuration.slot, retention: { _ in configuration.retention },
-                newEpoch: { surroundings.letters() }, logger: log, metrics: metrics)
+                newEpoch: { surroundings.letters() }, logger: log, metrics: metrics, budget: budget)
         }
         self.router = RoomRouter(
             map: map, slots: self.slots, peers: peers, membership: membership, broker: broker, loop: main,
@@ -152,6 +155,7 @@ package final class Node: Sendable {
             }
         }
         self.sweepLater()
+        self.relieveLater()
     }
 
     /// What an operator's `drain` does: the process then drains and ends as it does on a signal.
@@ -164,6 +168,14 @@ package final class Node: Sendable {
         self.loops[0].schedule(after: .seconds(60)) {
             self.slots.sweep()
             self.sweepLater()
+        }
+    }
+
+    /// Where rooms were refused, those not in use make room.
+    private func relieveLater() {
+        self.loops[0].schedule(after: .seconds(1)) {
+            if self.budget.takeRefusal() { self.slots.sweep(isFull: true) }
+            self.relieveLater()
         }
     }
 

@@ -53,9 +53,9 @@ package final class OwnedSlots: Sendable {
     }
 
     /// Called now and then: memory of idle rooms is given back.
-    func sweep() {
+    func sweep(isFull: Bool = false) {
         for writer in self.all {
-            writer.loop.execute { writer.onThisLoop { $0.sweep() } }
+            writer.loop.execute { writer.onThisLoop { $0.sweep(isFull: isFull) } }
         }
     }
 }

@@ -187,6 +187,7 @@ package actor Room {
     func restored() {
         self.isDoubtful = false
         self.isProven = true
+        self.lastAppend = self.loop.now
         self.answerReaders()
     }
 
@@ -213,9 +214,18 @@ package actor Room {
     ) -> Bool {
         self.lastUse = self.loop.now
         self.readers.append(Reader(filter: filter, reply: reply))
+        self.refreshWhereEmpty()
         guard !self.needsOpening else { return true }
         if self.inFlight.isEmpty { self.answerReaders() }
         return false
+    }
+
+    /// The engine soon forgets the epoch of a room that nobody wrote to: where it is asked for, it is opened again in time.
+    private func refreshWhereEmpty() {
+        guard let top = self.top, top.offset == 0, self.inFlight.isEmpty,
+            self.lastAppend + self.retention.emptyTime / 2 < self.loop.now
+        else { return }
+        self.isDoubtful = true
     }
 
     /// Publications are gone; epoch and top stay.

@@ -14,8 +14,12 @@ package actor SlotWriter {
         /// One append carries at most this many publications, and bytes, of all rooms together.
         package var batchCount = 512
         package var batchBytes = 1 << 20
-        /// A room that nobody touched for this long leaves the owner's memory.
+        /// A room that nobody touched for this long leaves the owner's memory. Edges with subscribers touch theirs.
         package var idleTime: Duration = .seconds(600)
+        /// The same while `rooms` is reached.
+        package var idleTimeWhenFull: Duration = .seconds(60)
+        /// Rooms open on the node, in all slots; beyond it others are refused for now.
+        package var rooms = 100_000
 
         package init() {}
     }
@@ -31,6 +35,7 @@ package actor SlotWriter {
     private let newEpoch: @Sendable () -> String
     private let logger: Logger
     private let metrics: FabricMetrics
+    private let budget: RoomBudget
 
     private var rooms: [String: Room] = [:]
     /// Rooms with work, in the order in which they got it.
@@ -48,7 +53,7 @@ package actor SlotWriter {
     init(
         slot: Slot, loop: any Loop, broker: any Broker, membership: Membership, map: ClusterMap, limits: Limits,
         retention: @escaping @Sendable (String) -> Retention, newEpoch: @escaping @Sendable () -> String,
-        logger: Logger, metrics: FabricMetrics
+        logger: Logger, metrics: FabricMetrics, budget: RoomBudget
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.slot = slot
@@ -61,6 +66,7 @@ package actor SlotWriter {
         self.newEpoch = newEpoch
         self.logger = logger
         self.metrics = metrics
+        self.budget = budget
         self.tenure = map.tenure
     }
 
@@ -82,14 +88,13 @@ package actor SlotWriter {
         self.noticeTenure()
         let pending = Room.Pending(entry: entry, reply: reply)
         guard self.waitingCount < self.limits.waitingCount,
-            self.waitingBytes + pending.bytes <= self.limits.waitingBytes
+            self.waitingBytes + pending.bytes <= self.limits.waitingBytes, let room = self.room(name)
         else {
             self.metrics.publicationsRefused.increment()
             return reply(.failure(.overloaded))
         }
         self.waitingCount += 1
         self.waitingBytes += pending.bytes
-        let room = self.room(name)
         room.onThisLoop { $0.enqueue(pending) }
         self.becameReady(room)
     }
@@ -103,7 +108,7 @@ package actor SlotWriter {
         // Without a lease another node may have written meanwhile: what is in memory may be old.
         guard self.map.holdsLease(at: self.loop.now) else { return reply(.failure(.unavailable)) }
         self.noticeTenure()
-        let room = self.room(name)
+        guard let room = self.room(name) else { return reply(.failure(.overloaded)) }
         if room.onThisLoop({ $0.read(filter, reply: reply) }) { self.becameReady(room) }
     }
 
@@ -143,16 +148,21 @@ package actor SlotWriter {
     }
 
     /// Forgets rooms that nobody touched for a while.
-    func sweep() {
-        let limit = self.loop.now + (.zero - self.limits.idleTime)
+    /// - Parameter isFull: more rooms are wanted than may be open.
+    func sweep(isFull: Bool = false) {
+        let limit = self.loop.now + (.zero - (isFull ? self.limits.idleTimeWhenFull : self.limits.idleTime))
         guard !self.isPumping else { return }
+        let before = self.rooms.count
         for (name, room) in self.rooms where room.onThisLoop({ $0.isIdle(since: limit) }) {
             self.rooms[name] = nil
         }
+        self.budget.close(before - self.rooms.count)
     }
 
-    private func room(_ name: String) -> Room {
+    /// - Returns: nil where no further room may be opened.
+    private func room(_ name: String) -> Room? {
         if let room = self.rooms[name] { return room }
+        guard self.budget.open() else { return nil }
         let room = Room(name: name, retention: self.retention(name), loop: self.loop)
         self.rooms[name] = room
         return room
@@ -188,6 +198,7 @@ package actor SlotWriter {
             self.ready.removeAll { room in !room.onThisLoop { $0.hasWork } }
         }
         self.isPumping = false
+        if self.isDisowned { self.giveUp(.moved) }
     }
 
     private func obtainFence() async throws(EngineError) -> Fence {
@@ -302,7 +313,9 @@ package actor SlotWriter {
         self.ready = []
         self.waitingCount = 0
         self.waitingBytes = 0
-        if refusal == .moved { self.rooms = [:] }
+        guard refusal == .moved else { return }
+        self.budget.close(self.rooms.count)
+        self.rooms = [:]
     }
 
     private func refusal(for error: EngineError) -> RoomRefusal {

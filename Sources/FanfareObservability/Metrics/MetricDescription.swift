@@ -32,6 +32,8 @@ struct MetricDescription: Sendable {
         "fanfare_auth_failures_total": .init("Tokens that were refused."),
         "fanfare_api_requests_total": .init("Requests to the server API, by method and error code; code 0: done."),
         // Rooms.
+        "fanfare_owned_rooms": .init("Rooms open on this node as their owner."),
+        "fanfare_owned_rooms_refused_total": .init("Rooms that were not opened because too many are."),
         "fanfare_rooms": .init("Channels with a subscriber on this node."),
         "fanfare_publications_total": .init("Publications accepted by the rooms owned here."),
         "fanfare_publications_refused_total": .init("Publications refused by the rooms owned here."),

@@ -3,7 +3,7 @@
 ///
 /// Bytes of memory per room on Redis 7.0 (`MEMORY USAGE`, bodies of 100 bytes): see docs/engines.md.
 enum RoomScripts {
-    /// KEYS: fence, meta, history. ARGV: fence, new epoch, position time in milliseconds.
+    /// KEYS: fence, meta, history. ARGV: fence, new epoch, empty room's time in milliseconds.
     /// Returns epoch, top, the bodies, and 1 where the server's run is another one than when the room was written.
     static let open = """
         #!lua
@@ -15,6 +15,7 @@ enum RoomScripts {
           redis.call('PEXPIRE', KEYS[2], ARGV[4])
           return {ARGV[3], '0', {}, 0}
         end
+        if meta[2] == '0' then redis.call('PEXPIRE', KEYS[2], ARGV[4]) end
         local bodies = redis.call('LRANGE', KEYS[3], 0, -1)
         return {meta[1], meta[2], bodies, meta[3] == ARGV[5] and 0 or 1}
         """

@@ -3,6 +3,37 @@ import FanfareModel
 
 enum RetentionChecks {
     static let all = [
+        BrokerCheck("a room that nobody wrote to is forgotten soon, one that was written to is not") { cluster in
+            let retention = Retention(emptyTime: .milliseconds(50))
+            let (written, empty) = (BrokerCluster.room, rooms(inSlotOf: BrokerCluster.room, count: 1)[0])
+            var room = try await cluster.open(retention)
+            try await room.append("a")
+            _ = try await cluster.first.broker.open(empty, fence: room.fence, newEpoch: "e", retention: retention)
+            try await eventually("the empty room is forgotten") {
+                try await cluster.first.broker.read(empty, since: nil, limit: 0) == nil
+            }
+            try expect(
+                try await cluster.first.broker.read(written, since: nil, limit: 0) != nil, "the other one is forgotten")
+        },
+        BrokerCheck("an empty room that is opened again, or put back, is kept for as long again, and no longer") {
+            cluster in
+            let (soon, late) = (Retention(emptyTime: .milliseconds(50)), Retention(emptyTime: .seconds(60)))
+            let names = rooms(inSlotOf: BrokerCluster.room, count: 2)
+            let room = try await cluster.open(late)
+            let broker = cluster.first.broker
+            for name in names { _ = try await broker.open(name, fence: room.fence, newEpoch: "e", retention: soon) }
+            let again = try await broker.open(names[0], fence: room.fence, newEpoch: "f", retention: late)
+            let top = StreamPosition(offset: 0, epoch: "g")
+            let empty = StoredRoom(top: top, bodies: [], firstOffset: 1)
+            _ = try await broker.restore(
+                BrokerCluster.room, to: empty, from: room.top, fence: room.fence, retention: soon)
+            for name in [names[1], BrokerCluster.room] {
+                try await eventually("\(name) is forgotten") {
+                    try await broker.read(name, since: nil, limit: 0) == nil
+                }
+            }
+            try expectEqual(try await broker.read(names[0], since: nil, limit: 0)?.top, again.top)
+        },
         BrokerCheck("the count is kept") { cluster in
             var room = try await cluster.open(Retention(count: 3))
             for number in 1...10 { try await room.append("\(number)") }

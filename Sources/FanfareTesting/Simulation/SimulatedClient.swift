@@ -154,6 +154,9 @@ package final class SimulatedClient: @unchecked Sendable {
             for publication in result["publications"]?.arrayValue ?? [] { self.take(publication, room) }
         } else {
             // Told that something is missing, or that this is a beginning.
+            if let before, self.checker.losses == 0 {
+                self.checker.violated("\(self.name): \(room): not recovered from \(before) though nothing was lost")
+            }
             self.places[room]?.position = StreamPosition(offset: offset, epoch: epoch)
         }
     }

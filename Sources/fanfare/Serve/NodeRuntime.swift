@@ -235,7 +235,8 @@ extension NodeConfiguration {
             weight: configuration.weight, lease: limits.heartbeatLease)
         self.retention = Retention(
             count: limits.historySize, bytes: limits.historyBytes, time: limits.historyTime,
-            positionTime: limits.positionTime, idempotencyWindow: limits.idempotencyWindow)
+            positionTime: limits.positionTime, emptyTime: limits.emptyRoomTime,
+            idempotencyWindow: limits.idempotencyWindow)
         self.idempotencyKeys = limits.idempotencyKeys
         self.session.dataBytes = limits.dataBytes
         self.session.channels = limits.channelsPerSession
@@ -250,6 +251,7 @@ extension NodeConfiguration {
         self.session.staleTime = limits.staleTimeout
         self.session.expiryGrace = limits.expiryGrace
         self.session.inboxRecovery = limits.inboxRecovery
+        self.slot.rooms = limits.ownedRooms
         self.slot.waitingCount = limits.slotQueue
         self.slot.waitingBytes = limits.slotQueueBytes
         self.router.requests = limits.roomRequests

@@ -1,6 +1,7 @@
 import FanfareCore
 import FanfareEngines
 import FanfareModel
+import FanfareProtocol
 import Testing
 
 @testable import FanfareFabric
@@ -118,5 +119,95 @@ import Testing
         }
         #expect(refused == .failure(.brokerUnavailable))
         #expect(after?.offset == 2)
+    }
+
+    @Test("no more rooms are opened than may be; those not in use are closed, and make room") func rooms() async {
+        let result = await onOwnThread {
+            let bench = Bench {
+                $0.slot.rooms = 3
+                $0.session.pingInterval = .seconds(3600)
+            }
+            let reader = bench.connect()
+            let client = bench.connect()
+            _ = client.ask(2, #""subscribe":{"channel":"room:kept"}"#)
+            _ = bench.publish("1", to: "room:kept")
+            var codes: [Int64] = []
+            for number in 1...4 {
+                _ = reader.ask(number + 1, "\"history\":{\"channel\":\"room:invented-\(number)\",\"limit\":1}")
+                codes.append(reader.error(number + 1) ?? 0)
+            }
+            let full = bench.publish("1", to: "room:new")
+            let known = bench.publish("2", to: "room:kept")
+            let stored = bench.engine.state.roomCount
+            // Those that were read have been idle for long enough; the subscriber's room has not.
+            for _ in 0..<70 {
+                bench.run(.seconds(1))
+                _ = bench.publish("x", to: "room:kept")
+            }
+            let before = bench.node.budget.count
+            _ = bench.publish("1", to: "room:new")
+            bench.run(.seconds(2))
+            return (codes, full, known, stored, before, bench.position("1", to: "room:new")?.offset)
+        }
+        #expect(result.0 == [0, 0, 111, 111])
+        #expect(result.1 == .failure(.tooManyRequests))
+        #expect(result.2 != nil && result.2 != .failure(.tooManyRequests))
+        #expect(result.3 == 3)
+        #expect(result.4 == 3)
+        #expect(result.5 == 1)
+    }
+
+    @Test("rooms of a slot that is lost count no more, whatever was under way", arguments: [false, true])
+    func lostSlots(underWay: Bool) async {
+        let (before, after) = await onOwnThread {
+            let bench = Bench()
+            for number in 1...20 { _ = bench.position("1", to: "room:\(number)") }
+            let before = bench.node.budget.count
+            bench.engine.partitioned.insert(NodeID("n0"))
+            bench.loop.execute {
+                guard underWay else { return }
+                for number in 1...20 {
+                    bench.loop.task {
+                        guard let channel = try? Channel("room:\(number)") else { return }
+                        _ = try? await bench.node.publish(PublishOrder(channel: channel, data: [0x31]), by: .server)
+                    }
+                }
+            }
+            bench.run(.milliseconds(50))
+            bench.loop.execute {
+                bench.node.map.lostName("elsewhere")
+                bench.node.slots.viewChanged(bench.node.map)
+            }
+            bench.run(.seconds(1))
+            return (before, bench.node.budget.count)
+        }
+        #expect(before == 20)
+        #expect(after == 0)
+    }
+
+    @Test("the epoch of a room that nobody wrote to is kept as long as somebody is there, and forgotten soon after")
+    func emptyRooms() async {
+        let result = await onOwnThread {
+            let bench = Bench {
+                $0.retention = Retention(emptyTime: .seconds(100))
+                $0.session.pingInterval = .seconds(3600)
+            }
+            func stored(_ room: String) -> StreamPosition? {
+                bench.engine.state.read(room, since: nil, limit: 0, now: bench.scheduler.now)?.top
+            }
+            let client = bench.connect()
+            let kept = client.ask(2, #""subscribe":{"channel":"room:kept"}"#)?["subscribe"]?["epoch"]?.stringValue
+            let read = client.ask(3, #""history":{"channel":"room:read","limit":1}"#)?["history"]?["epoch"]?.stringValue
+            let before = stored("room:read")
+            bench.run(.seconds(300))
+            let after = (stored("room:kept"), stored("room:read"))
+            // The owner still knows what it told, and goes on with it.
+            return (kept, read, before, after, bench.position("1", to: "room:read"))
+        }
+        #expect(result.0 != nil && result.1 != nil)
+        #expect(result.2 == result.1.map { StreamPosition(offset: 0, epoch: $0) })
+        #expect(result.3.0 == result.0.map { StreamPosition(offset: 0, epoch: $0) })
+        #expect(result.3.1 == nil)
+        #expect(result.4 == result.1.map { StreamPosition(offset: 1, epoch: $0) })
     }
 }
