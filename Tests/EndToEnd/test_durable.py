@@ -1,8 +1,12 @@
 """The durable lane: follows, going live, inboxes, read state."""
 
 import asyncio
+import json
 import re
+import subprocess
 
+import pytest
+from harness.api import ApiError
 from harness.waiting import eventually
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -262,3 +266,105 @@ async def test_the_sdk_hears_of_going_live(cluster, api, open_sdk, unique):
 async def test_dead_letters_are_listed(api):
     assert isinstance((await api("dead_letters"))["dead_letters"], list)
     assert (await api("replay_dead_letters", ids=[]))["replayed"] == 0
+
+
+def sql(cluster, statement):
+    """On the cluster's own database, beside the nodes."""
+    done = subprocess.run(
+        ["psql", cluster.env["DATABASE_URL"], "-v", "ON_ERROR_STOP=1", "-qAtc", statement], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def poison(cluster, unique):
+    """Rows of users whose name begins with `bad` and this test's own name are refused."""
+    sql(
+        cluster,
+        f"""
+        CREATE FUNCTION poison_{unique}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.user_id IN (SELECT id FROM users WHERE name LIKE 'bad{unique}%') THEN
+                RAISE EXCEPTION 'poisonous' USING ERRCODE = '23514';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER poison_{unique} BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION poison_{unique}();
+        """,
+    )
+
+    def heal():
+        sql(cluster, f"DROP TRIGGER IF EXISTS poison_{unique} ON inbox; DROP FUNCTION IF EXISTS poison_{unique}()")
+
+    yield heal
+    heal()
+
+
+async def test_dead_letters_are_replayed(cluster, api, open_raw, unique, poison):
+    """What an operator does: two rows of two events are set apart, listed, replayed by the command line, in order, once."""
+    streamer, bad = f"s{unique}", [f"bad{unique}-{number}" for number in range(2)]
+    await follow_all(api, bad + [f"good{unique}-{number}" for number in range(20)], streamer)
+    events = [
+        (await api("notify", followers_of=streamer, type="custom.test", data={"n": number}))["event_id"] for number in range(2)
+    ]
+    for event in events:
+        status = await completed(api, event)
+        assert status["recipients"] == 20 and status["dead_letters"] == 2
+    found = await api("dead_letters", streamer=streamer, count=True)
+    letters = found["dead_letters"]
+    assert found["total"] == 4 and found["last_id"] == letters[-1]["id"]
+    first = letters[0]
+    assert first["event_id"] in events and first["user"] in bad and first["endpoint"] == f"user:{first['user']}"
+    assert (first["kind"], first["error_class"], first["sqlstate"], first["cause"]) == ("fanout", "data", "23514", "poisonous")
+    assert first["order_key"] == f"streamer:{streamer}" and first["attempts"] == 1 and first["state"] == "dead"
+    assert TIME.fullmatch(first["first_failed_at"]) and TIME.fullmatch(first["last_failed_at"])
+    assert first["payload"] == {"event": first["event_id"], "user": first["user"]}
+
+    shown = cluster.command("deadletters", "show", first["id"], "--json")
+    assert json.loads(shown.stdout) == first
+    listed = cluster.command("deadletters", "list", "--user", bad[0], "--error-class", "data", "--json")
+    assert {letter["event_id"] for letter in json.loads(listed.stdout)} == set(events)
+
+    dry = cluster.command("deadletters", "replay", "--streamer", streamer, "--dry-run", "--json")
+    assert json.loads(dry.stdout) == {"replayed": 0, "matched": 4}
+    poison()
+    online = await open_raw(1, user=bad[0])
+    done = cluster.command("deadletters", "replay", "--streamer", streamer, "--rate", 20)
+    assert (done.returncode, done.stdout) == (0, "replayed: 4\n"), done.stderr
+
+    async def arrived():
+        inbox = await api("notifications", user=bad[0], limit=10)
+        return [entry["event_id"] for entry in reversed(inbox["notifications"])] == events
+
+    await eventually(arrived, 20, "both are there, in order")
+    await online.until(lambda: len(pushed(online, bad[0], "custom.test")) == 2, what="both pushes")
+    assert [each["data"]["event_id"] for each in pushed(online, bad[0], "custom.test")] == events
+    assert (await api("event_status", event_id=events[0]))["recipients"] == 22
+
+    for command in ("replay", "discard"):
+        again = cluster.command("deadletters", command, first["id"])
+        assert again.returncode == 1 and "was replayed already" in again.stderr, again.stderr
+        nobody = cluster.command("deadletters", command, 999999999)
+        assert nobody.returncode == 1 and "no dead letter 999999999" in nobody.stderr
+        with pytest.raises(ApiError) as error:
+            await api(f"{command}_dead_letters", ids=[first["id"]])
+        assert error.value.code == 107
+    assert json.loads(cluster.command("deadletters", "replay", "--streamer", streamer, "--json").stdout) == {"replayed": 0}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["replay"], ["replay", 1, "--all"], ["replay", 1, "--kind", "fanout"], ["discard", "--after", 3], ["replay", "x"],
+        ["replay", "--all", "--rate", 0], ["list", "--older-than", "soon"], ["list", "--limit", 1001], ["replay", -1],
+    ],
+)
+def test_wrong_usage_of_dead_letters(cluster, arguments):
+    done = cluster.command("deadletters", *arguments)
+    assert done.returncode in (2, 64) and done.stderr and not done.stdout, (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["--kind", "nonsense"], ["--error-class", "bad"], ["--sqlstate", "1"], ["--user", "a b"]])
+def test_wrong_filters_of_dead_letters(cluster, arguments):
+    done = cluster.command("deadletters", "list", *arguments)
+    assert done.returncode == 1 and "error 107" in done.stderr and len(done.stderr.splitlines()) == 1

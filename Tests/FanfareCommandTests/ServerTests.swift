@@ -101,4 +101,52 @@ import Testing
         #expect(Tables.deadLetters([letter])[1].contains("a b"))
         #expect(Tables.deadLetter(letter).contains(#"payload   {"x":1}"#))
     }
+
+    @Test func deadLetterQueries() throws {
+        #expect(DeadLetterQuery().members.isEmpty && DeadLetterQuery().isForAll)
+        var query = DeadLetterQuery()
+        query.after = 5
+        query.upTo = 9
+        #expect(query.isForAll)
+        query.streamer = "ada"
+        query.olderThan = try DeadLetterQuery.age("15m")
+        query.errorClass = "data"
+        #expect(!query.isForAll)
+        #expect(
+            JSON.object(query.members).serialize()
+                == Bytes(
+                    #"{"error_class":"data","streamer":"ada","after":"5","up_to":"9","older_than_s":900}"#.utf8))
+        for text in ["", "x", "5y", "-3s"] {
+            #expect(throws: CommandError.self) { try DeadLetterQuery.age(text) }
+        }
+    }
+
+    @Test(arguments: [1, 3, 4, 100, 1999, 2000, 100_000]) func settlementsAreNotFasterThanAsked(rate: Int) {
+        let start = MonotonicInstant(nanoseconds: 5_000_000_000)
+        let pace = SettlementPace(rate: rate, isTerminal: false, now: start)
+        var (done, now) = (0, start)
+        while done < 3 * rate {
+            // The portions before this one took as long as their number asks for.
+            now = max(now, pace.next(after: done))
+            done += pace.portion
+            let allowed = Double(rate) * (now - start).secondsAsDouble + Double(pace.portion)
+            #expect(Double(done) <= allowed + 0.001)
+        }
+        #expect((1...SettlementPace.largestPortion).contains(pace.portion))
+        #expect(now - start >= .seconds(2))
+    }
+
+    @Test func progressOfSettlements() {
+        let start = MonotonicInstant(nanoseconds: 0)
+        var line = SettlementPace(rate: nil, isTerminal: false, now: start)
+        #expect(line.next(after: 10_000) == start && line.portion == 500)
+        #expect(line.due(done: 10, of: 100, verb: "replayed", now: start + .seconds(4)) == nil)
+        #expect(
+            line.due(done: 1000, of: 4000, verb: "replayed", now: start + .seconds(5))
+                == "25 % (15s left) 1 000 of 4 000 replayed, 200/s")
+        let bar = SettlementPace(rate: nil, isTerminal: true, now: start)
+        #expect(
+            bar.text(done: 5, of: 5, verb: "discarded", now: start + .seconds(1))
+                == "[##############################] 100 % 5 of 5 discarded, 5/s")
+    }
 }

@@ -240,6 +240,9 @@ extension ServeConfiguration.Limits {
         self.slotQueueBytes = try values.bytes("slot_queue_bytes", in: 65_536...(1 << 33), default: self.slotQueueBytes)
         self.roomRequests = try values.integer("room_requests", in: 1...10_000_000, default: self.roomRequests)
         self.inboxRecovery = try values.integer("inbox_recovery", in: 0...10_000, default: self.inboxRecovery)
+        self.deadLetterLimit = try values.integer(
+            "dead_letter_limit", in: 100...10_000_000, default: self.deadLetterLimit)
+        self.deadLetterTime = try values.duration("dead_letter_ttl", in: ages, default: self.deadLetterTime)
 
         self.heartbeatLease = try values.duration(
             "heartbeat_lease", in: .milliseconds(300)...(.seconds(300)), default: self.heartbeatLease)

@@ -72,6 +72,8 @@ package struct ServeConfiguration: Sendable {
         package var slotQueueBytes = 32 << 20
         package var roomRequests = 50_000
         package var inboxRecovery = 300
+        package var deadLetterLimit = 100_000
+        package var deadLetterTime: Duration = .seconds(30 * 86_400)
 
         package var heartbeatLease: Duration = .seconds(3)
         package var drainDeadline: Duration = .seconds(8)

@@ -176,6 +176,8 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("slot-queue-bytes"), help: .setting("slot_queue_bytes")) var slotQueueBytes: String?
     @Option(name: .customLong("room-requests"), help: .setting("room_requests")) var roomRequests: String?
     @Option(name: .customLong("inbox-recovery"), help: .setting("inbox_recovery")) var inboxRecovery: String?
+    @Option(name: .customLong("dead-letter-limit"), help: .setting("dead_letter_limit")) var deadLetterLimit: String?
+    @Option(name: .customLong("dead-letter-ttl"), help: .setting("dead_letter_ttl")) var deadLetterTTL: String?
 
     var values: [String: String?] {
         [
@@ -191,6 +193,8 @@ struct RoomOptions: ParsableArguments {
             "slot_queue_bytes": self.slotQueueBytes,
             "room_requests": self.roomRequests,
             "inbox_recovery": self.inboxRecovery,
+            "dead_letter_limit": self.deadLetterLimit,
+            "dead_letter_ttl": self.deadLetterTTL,
         ]
     }
 }

@@ -97,6 +97,8 @@ package struct Setting: Sendable, Hashable {
         Setting("slot_queue_bytes", default: "32MiB", "Their bytes."),
         Setting("room_requests", default: "50000", "Publications and reads of rooms under way from this node."),
         Setting("inbox_recovery", default: "300", "Notifications recovered on a reconnect."),
+        Setting("dead_letter_limit", default: "100000", "Dead letters kept; beyond it the oldest go."),
+        Setting("dead_letter_ttl", default: "30d", "Time that a dead letter is kept after it was settled."),
         // Cluster.
         Setting("heartbeat_lease", default: "3s", "Time after which a silent node is taken for dead."),
         Setting("drain_deadline", default: "8s", "Time for leaving in peace."),

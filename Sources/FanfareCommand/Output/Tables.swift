@@ -38,13 +38,15 @@ package enum Tables {
     package static func deadLetters(_ letters: [JSON]) -> [String] {
         guard !letters.isEmpty else { return ["no dead letters"] }
         var table = TextTable([
-            ("id", .right), ("kind", .left), ("event", .right), ("user", .left), ("attempts", .right),
-            ("last failed", .left), ("state", .left), ("cause", .left),
+            ("id", .right), ("kind", .left), ("endpoint", .left), ("event", .right), ("order key", .left),
+            ("class", .left), ("sqlstate", .left), ("attempts", .right), ("last failed", .left), ("state", .left),
+            ("cause", .left),
         ])
         for letter in letters {
             table.add([
-                self.text(letter["id"]), self.text(letter["kind"]), self.text(letter["event_id"]),
-                self.text(letter["user"]), self.text(letter["attempts"]), self.text(letter["last_failed_at"]),
+                self.text(letter["id"]), self.text(letter["kind"]), self.text(letter["endpoint"]),
+                self.text(letter["event_id"]), self.text(letter["order_key"]), self.text(letter["error_class"]),
+                self.text(letter["sqlstate"]), self.text(letter["attempts"]), self.text(letter["last_failed_at"]),
                 self.text(letter["state"]), String(self.text(letter["cause"]).prefix(60)),
             ])
         }

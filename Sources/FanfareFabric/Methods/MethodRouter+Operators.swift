@@ -4,7 +4,6 @@ package import FanfareModel
 package import FanfareProtocol
 
 extension MethodRouter {
-    private static let maximumDeadLetters = 1000
     private static let maximumCommands = 1000
 
     // MARK: Cluster
@@ -71,64 +70,6 @@ extension MethodRouter {
     func drain(_ parameters: Parameters) async throws(FanfareError) -> JSON {
         try await self.operations.drain(NodeID(parameters.string("node", upTo: 255)))
         return [:]
-    }
-
-    // MARK: Dead letters
-
-    func deadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
-        let letters = try await self.operations.deadLetters(MethodRouter.filter(parameters, defaultLimit: 100))
-        return ["dead_letters": .array(letters.map { MethodRouter.deadLetter($0) })]
-    }
-
-    func replayDeadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
-        let ids = try await self.deadLetterIDs(parameters)
-        return ["replayed": .integer(ids.isEmpty ? 0 : try await self.operations.replayDeadLetters(ids))]
-    }
-
-    func discardDeadLetters(_ parameters: Parameters) async throws(FanfareError) -> JSON {
-        let ids = try await self.deadLetterIDs(parameters)
-        return ["discarded": .integer(ids.isEmpty ? 0 : try await self.operations.discardDeadLetters(ids))]
-    }
-
-    /// Those named, or those that a filter finds; to mean all of them takes saying so.
-    private func deadLetterIDs(_ parameters: Parameters) async throws(FanfareError) -> [Int64] {
-        if let ids = try parameters.identifiers("ids", upTo: MethodRouter.maximumDeadLetters) { return ids }
-        let isFiltered = parameters.raw("event_id") != nil || parameters.raw("kind") != nil
-        let isForAll = try parameters.bool("all")
-        guard isFiltered || isForAll else {
-            throw .badRequest("give 'ids', a filter ('event_id', 'kind'), or 'all': true")
-        }
-        var filter = try MethodRouter.filter(parameters, defaultLimit: MethodRouter.maximumDeadLetters)
-        filter.includesSettled = false
-        return try await self.operations.deadLetters(filter).map(\.id)
-    }
-
-    private static func filter(
-        _ parameters: Parameters, defaultLimit: Int
-    ) throws(FanfareError) -> DeadLetterFilter {
-        DeadLetterFilter(
-            event: try parameters.identifier("event_id").map { EventID($0) },
-            kind: try parameters.string("kind"),
-            includesSettled: try parameters.bool("settled"),
-            after: try parameters.identifier("after") ?? 0,
-            limit: try parameters.limit(default: defaultLimit, maximum: MethodRouter.maximumDeadLetters))
-    }
-
-    private static func deadLetter(_ letter: DeadLetter) -> JSON {
-        [
-            "id": .string(String(letter.id)),
-            "kind": .string(letter.kind),
-            "event_id": letter.event.map { .string($0.description) } ?? .null,
-            "user": letter.user.map { .string($0.rawValue) } ?? .null,
-            "shard": letter.shard.map { .integer($0.index) } ?? .null,
-            "payload": .raw(letter.payload),
-            "cause": .string(letter.cause),
-            "sqlstate": letter.sqlState.map { .string($0) } ?? .null,
-            "attempts": .integer(letter.attempts),
-            "first_failed_at": .string(letter.firstFailedAt.description),
-            "last_failed_at": .string(letter.lastFailedAt.description),
-            "state": .string(letter.state.rawValue),
-        ]
     }
 
     // MARK: Batch

@@ -71,7 +71,24 @@ struct Parameters {
     /// A member's JSON as it came; nil where it is absent.
     func raw(_ key: String) -> Bytes? { self.object.raw(key) }
 
+    /// Whether it was given: `null` counts as absent.
+    func isPresent(_ key: String) -> Bool { self.raw(key).map { $0 != Bytes("null".utf8) } ?? false }
+
     // MARK: Values with a meaning
+
+    /// One of few words.
+    func choice(_ key: String, of words: [String]) throws(FanfareError) -> String? {
+        guard let word = try self.string(key) else { return nil }
+        guard words.contains(word) else { throw .badRequest("'\(key)' is one of \(words.joined(separator: ", "))") }
+        return word
+    }
+
+    /// A time in whole seconds, up to 100 years.
+    func seconds(_ key: String) throws(FanfareError) -> Duration? {
+        guard self.isPresent(key), let seconds = try self.integer(key) else { return nil }
+        guard (0...3_155_760_000).contains(seconds) else { throw .badRequest("'\(key)' is no number of seconds") }
+        return .seconds(seconds)
+    }
 
     func user(_ key: String) throws(FanfareError) -> UserID {
         let text = try self.string(key, upTo: 1024)

@@ -89,13 +89,15 @@ extension Node {
         try await self.durable().deadLetters(filter)
     }
 
-    package func replayDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int {
-        let count = try await self.durable().replayDeadLetters(ids)
-        if count > 0 { await self.fanout?.eventAccepted() }
-        return count
+    package func countDeadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> DeadLetterCount {
+        try await self.durable().countDeadLetters(filter)
     }
 
-    package func discardDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int {
-        try await self.durable().discardDeadLetters(ids)
+    package func settleDeadLetters(
+        _ which: DeadLetterSelection, as settlement: DeadLetterSettlement, isTrial: Bool
+    ) async throws(FanfareError) -> Int {
+        let count = try await self.durable().settleDeadLetters(which, as: settlement, isTrial: isTrial)
+        if count > 0, settlement == .replay, !isTrial { await self.fanout?.eventAccepted() }
+        return count
     }
 }

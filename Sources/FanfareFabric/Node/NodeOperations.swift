@@ -59,8 +59,10 @@ package protocol NodeOperations: Sendable {
         _ user: UserID, _ mark: InboxMark, _ which: InboxSelection, by client: ClientID?
     ) async throws(FanfareError) -> MarkResult
     func deadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> [DeadLetter]
-    func replayDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int
-    func discardDeadLetters(_ ids: [Int64]) async throws(FanfareError) -> Int
+    func countDeadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> DeadLetterCount
+    func settleDeadLetters(
+        _ which: DeadLetterSelection, as settlement: DeadLetterSettlement, isTrial: Bool
+    ) async throws(FanfareError) -> Int
 }
 
 /// On whose behalf an operation is done.

@@ -72,6 +72,9 @@ struct MetricDescription: Sendable {
         "fanfare_inbox_pushes_undelivered_total": .init("Pushes given up because a node did not answer."),
         "fanfare_inbox_repairs_total": .init("User channels brought up to date from the inbox."),
         "fanfare_dead_letters": .init("Work that failed for good and waits for an operator."),
+        "fanfare_dead_letters_forgotten_total": .init("Settled dead letters that were removed."),
+        "fanfare_dead_letters_oldest_seconds": .init("Age of the oldest dead letter that waits."),
+        "fanfare_dead_letters_settled_total": .init("Dead letters replayed, discarded, or shed beyond their limit."),
         "fanfare_dead_letters_total": .init("Work that failed for good."),
         // The process.
         "fanfare_build_info": .init("Always 1; the labels tell the version."),

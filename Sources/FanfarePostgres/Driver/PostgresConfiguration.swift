@@ -44,6 +44,12 @@ package struct PostgresConfiguration: Sendable {
     /// The first delay of a job that is set aside, and the longest.
     package var jobBackoff: (base: Duration, cap: Duration) = (.milliseconds(500), .seconds(60))
 
+    /// Dead letters that are kept. Above it those that are settled are forgotten, oldest first; where as many wait, the
+    /// oldest are discarded.
+    package var deadLetterLimit = 100_000
+    /// How long a dead letter is kept after it was replayed or discarded.
+    package var deadLetterTime: Duration = .seconds(30 * 86_400)
+
     /// - Parameter url: `postgres://user@host:port/database?…` or libpq's `keyword=value …`.
     /// - Throws: a message that never repeats the text, which may hold a password.
     package init(url: String) throws(InvalidURL) {

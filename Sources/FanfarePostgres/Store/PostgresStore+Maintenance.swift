@@ -16,6 +16,7 @@ extension PostgresStore {
             return true
         }
         guard isDue else { return }
+        await self.boundDeadLetters()
         let counts = try? await self.fanout.run("maintain") { session in
             try session.query(
                 """

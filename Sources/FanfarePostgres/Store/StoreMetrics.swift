@@ -1,3 +1,4 @@
+import FanfareEngines
 import Metrics
 
 /// What operators see of the durable lane.
@@ -12,4 +13,19 @@ struct StoreMetrics: Sendable {
     let outboxLag = Gauge(label: "fanfare_outbox_lag_seconds")
     let openJobs = Gauge(label: "fanfare_fanout_backlog", dimensions: [("stage", "jobs")])
     let deadLetters = Gauge(label: "fanfare_dead_letters")
+    let oldestDeadLetter = Gauge(label: "fanfare_dead_letters_oldest_seconds")
+    let forgottenDeadLetters = Counter(label: "fanfare_dead_letters_forgotten_total")
+    private let replayedDeadLetters = Counter(
+        label: "fanfare_dead_letters_settled_total", dimensions: [("as", "replayed")])
+    private let discardedDeadLetters = Counter(
+        label: "fanfare_dead_letters_settled_total", dimensions: [("as", "discarded")])
+    /// Nobody looked after them, and more came than are kept.
+    let shedDeadLetters = Counter(label: "fanfare_dead_letters_settled_total", dimensions: [("as", "shed")])
+
+    func settled(_ settlement: DeadLetterSettlement, _ count: Int) {
+        switch settlement {
+        case .replay: self.replayedDeadLetters.increment(by: count)
+        case .discard: self.discardedDeadLetters.increment(by: count)
+        }
+    }
 }

@@ -50,6 +50,8 @@ final class NodeRuntime: Service {
             var database = try PostgresConfiguration(url: url)
             database.requestConnections = configuration.databaseConnections
             database.fanoutConnections = configuration.fanoutConnections
+            database.deadLetterLimit = configuration.limits.deadLetterLimit
+            database.deadLetterTime = configuration.limits.deadLetterTime
             self.store = try PostgresStore(database, random: surroundings.random, logger: logger)
         } else {
             self.store = nil

@@ -114,7 +114,17 @@ import Testing
             ("mark_read", #"{"user":"ann"}"#, 107), ("mark_read", #"{"user":"ann","ids":["1"],"up_to":"1"}"#, 107),
             ("mark_read", #"{"user":"ann","up_to":"12"}"#, 1004), ("event_status", #"{}"#, 107),
             ("event_status", #"{"event_id":"x"}"#, 107), ("dead_letters", #"{"limit":1001}"#, 107),
+            ("dead_letters", #"{"kind":"fan"}"#, 107), ("dead_letters", #"{"error_class":"bad"}"#, 107),
+            ("dead_letters", #"{"sqlstate":"23xyz"}"#, 107), ("dead_letters", #"{"streamer":"a b"}"#, 107),
+            ("dead_letters", #"{"older_than_s":-1}"#, 107), ("dead_letters", #"{"newer_than_s":"1h"}"#, 107),
+            ("dead_letters", #"{"up_to":"x"}"#, 107),
+            ("dead_letters", #"{"error_class":"read_only","sqlstate":"25006","count":true}"#, 1004),
             ("replay_dead_letters", #"{}"#, 107), ("discard_dead_letters", #"{"ids":["a"]}"#, 107),
+            ("replay_dead_letters", #"{"after":"5"}"#, 107), ("replay_dead_letters", #"{"kind":null}"#, 107),
+            ("replay_dead_letters", #"{"ids":["1"],"kind":"fanout"}"#, 107),
+            ("discard_dead_letters", #"{"ids":["1"],"all":true}"#, 107),
+            ("replay_dead_letters", #"{"ids":["1"],"dry_run":true}"#, 1004),
+            ("discard_dead_letters", #"{"streamer":"ada"}"#, 1004),
             ("batch", #"{}"#, 107),
         ] as [(String, String, Int)])
     func refusesWrongParameters(method: String, body: String, code: Int) async throws {

@@ -74,4 +74,25 @@ import Testing
             #expect(try await store.readDirect("dm:a:b", HistoryFilter(limit: -1)).entries.count == 1)
         }
     }
+
+    /// The call that runs again knows its own work from another one's.
+    @Test func deadLetters() async throws {
+        try await self.withProxy { store, database, proxy in
+            try await store.ensureUsers([])
+            try await database.execute(
+                """
+                INSERT INTO dead_letters (kind, payload, cause, attempts, first_failed_at, last_failed_at)
+                SELECT 'fanout', '{}', '', 1, now(), now() FROM generate_series(1, 5)
+                """)
+            let ids = try await store.deadLetters(DeadLetterFilter()).map(\.id)
+            proxy.cut(after: "COMMIT")
+            #expect(try await store.replayDeadLetters(Array(ids.prefix(2))) == 2)
+            #expect(!proxy.isArmed)
+            proxy.cut(after: "COMMIT")
+            let rest = DeadLetterSelection.matching(DeadLetterFilter(limit: 2))
+            #expect(try await store.settleDeadLetters(rest, as: .discard, isTrial: false) == 2)
+            #expect(!proxy.isArmed)
+            #expect(try await store.deadLetters(DeadLetterFilter()).map(\.id) == [ids[4]])
+        }
+    }
 }
