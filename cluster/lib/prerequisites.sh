@@ -134,7 +134,8 @@ build() {
     step "Building ($configuration${*:+, $*}); the first time takes some minutes"
     (
         cd "$ROOT" || exit 1
-        exec swift build -c "$configuration" "$@"
+        # Without the check, a target finds what happens to be built already, whether it depends on it or not.
+        exec swift build -c "$configuration" --explicit-target-dependency-import-check error "$@"
     ) >"$log" 2>&1 </dev/null 9>&- &
     pid=$!
     trap 'kill "$pid" 2>/dev/null || true; exit 130' INT TERM
