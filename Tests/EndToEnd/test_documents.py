@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -40,6 +41,36 @@ def test_every_option_is_documented():
     assert len(names) > 40
     flags = {"--" + name.replace("_", "-") for name in names}
     assert flags - set(re.findall(r"--[a-z-]+", OPERATIONS)) == set()
+
+
+def pages():
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_first_page_leads_to_every_page():
+    links = set(re.findall(r"\]\((docs/[^)#]+)", (ROOT / "README.md").read_text()))
+    assert links == {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_tables_are_whole(page):
+    """A row after an empty line is no row; one with another number of cells is cut or padded."""
+    lines = ["", *re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE).splitlines(), ""]
+    cells = 0
+    for before, line, after in zip(lines, lines[1:], lines[2:]):
+        if not line.startswith("|"):
+            continue
+        count = len(re.findall(r"(?<!\\)\|", line))
+        if not before.startswith("|"):
+            assert re.fullmatch(r"[|: -]+", after), f"no table begins with: {line}"
+            cells = count
+        assert count == cells, line
 
 
 async def test_metrics_are_a_valid_exposition(cluster, api):

@@ -86,7 +86,7 @@ package struct Setting: Sendable, Hashable {
         Setting("idempotency_window", default: "5m", "Time that an idempotency key is remembered."),
         Setting(
             "idempotency_keys", default: "1000000",
-            "Publications with an idempotency key accepted within that time; then error 111."),
+            "Idempotency keys taken within that time; then a new one gets error 111."),
         Setting(
             "empty_room_ttl", default: "10m",
             "How long a room that was never written to is remembered after it was last asked for."),

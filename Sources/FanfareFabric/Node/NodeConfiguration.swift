@@ -13,8 +13,8 @@ package struct NodeConfiguration: Sendable {
     package var lease: Duration
     /// What the engine keeps of a room.
     package var retention: Retention
-    /// Publications with an idempotency key that this node accepts within `retention.idempotencyWindow`: the engine
-    /// remembers each key for that long. Beyond it they are refused with 111; 0 refuses all.
+    /// Idempotency keys that this node takes within `retention.idempotencyWindow`: the engine remembers each for that
+    /// long. Beyond it a new one is refused with 111, and a known one gets its first result as ever; 0 refuses all new.
     package var idempotencyKeys = 1_000_000
     package var session: SessionLimits
     package var slot: SlotWriter.Limits

@@ -60,7 +60,7 @@ struct MetricDescription: Sendable {
         "fanfare_breaker_transitions_total": .init("Changes of circuit breakers."),
         "fanfare_retries_total": .init("Retries, by operation."),
         "fanfare_rate_limited_total": .init("Requests refused by a rate limit."),
-        "fanfare_idempotency_keys": .init("Publications whose idempotency key is remembered."),
+        "fanfare_idempotency_keys": .init("Idempotency keys that came through here and are remembered."),
         // Durable work.
         "fanfare_outbox_pending": .init("Events that wait for their fan-out jobs."),
         "fanfare_outbox_lag_seconds": .init("Age of the oldest waiting event."),
