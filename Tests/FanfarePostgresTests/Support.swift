@@ -162,3 +162,22 @@ extension PostgresStore {
 extension Shard {
     static var all: [Shard] { (0..<Shard.count).map(Shard.init(index:)) }
 }
+
+/// From now on inbox rows of these users raise `state`, and of nobody else.
+func poison(_ database: PostgresConnection, _ users: [UserID], state: String = "23514") async throws {
+    let names = users.map { "'\($0)'" }.joined(separator: ",")
+    try await database.execute(
+        """
+        CREATE OR REPLACE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.user_id IN (SELECT id FROM users WHERE name IN (\(names))) THEN
+                RAISE EXCEPTION 'poison' USING ERRCODE = '\(state)';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION poison();
+        """)
+}
+
+func heal(_ database: PostgresConnection) async throws {
+    try await database.execute("DROP TRIGGER poison ON inbox")
+}

@@ -1,5 +1,6 @@
 import FanfareEngines
 import FanfareModel
+import FanfareTesting
 import Testing
 
 @testable import FanfareRedis

@@ -4,32 +4,13 @@ import FanfarePostgres
 import Testing
 
 @Suite struct FaultTests {
-    /// From now on, inbox rows of these users raise `state`.
-    private func poison(_ database: PostgresConnection, _ users: [UserID], state: String) async throws {
-        let names = users.map { "'\($0)'" }.joined(separator: ",")
-        try await database.execute(
-            """
-            CREATE OR REPLACE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF NEW.user_id IN (SELECT id FROM users WHERE name IN (\(names))) THEN
-                    RAISE EXCEPTION 'poison' USING ERRCODE = '\(state)';
-                END IF;
-                RETURN NEW;
-            END $$;
-            CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION poison();
-            """)
-    }
-
-    private func heal(_ database: PostgresConnection) async throws {
-        try await database.execute("DROP TRIGGER poison ON inbox")
-    }
-
     @Test(arguments: ["23514", "22003", "P0001"]) func rowsAtFaultAreSetApart(state: String) async throws {
         try await Database.withStore { store, database in
             let (ada, shard) = (try user("ada"), Shard(index: 3))
             let followers = try users(in: shard, 60)
             let bad = [followers[0], followers[20], followers[21], followers[59]]
             try await store.follow(ada, by: followers)
-            try await self.poison(database, bad, state: state)
+            try await poison(database, bad, state: state)
             let event = try await store.raid(ada)
             let chunks = try await Owner().work(store, limit: 50)
             #expect(Set(chunks.flatMap(\.users)) == Set(followers).subtracting(bad))
@@ -53,7 +34,7 @@ import Testing
             #expect(try await store.replayDeadLetters([letters[0].id]) == 1)
             try await Owner().work(store)
             #expect(try await store.deadLetters(DeadLetterFilter(event: event)).count == 4)
-            try await self.heal(database)
+            try await heal(database)
             let dead = try await store.deadLetters(DeadLetterFilter(event: event)).map(\.id)
             #expect(try await store.discardDeadLetters([dead[0]]) == 1)
             #expect(try await store.replayDeadLetters(Array(dead.dropFirst())) == 3)
@@ -80,13 +61,13 @@ import Testing
             let chunk = try #require(try await store.workChunk(shard, fence: fence, limit: 4))
             try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
             // The rest of the first event fails for now. The second one goes on.
-            try await self.poison(database, Array(followers.suffix(3)), state: "55P03")
+            try await poison(database, Array(followers.suffix(3)), state: "55P03")
             let second = try await store.raid(eve)
             let during = try await Owner().work(store)
             #expect(during.map(\.event) == [second])
             #expect(try await store.shardsWithWork([shard]) == [])
             #expect(try await database.count("SELECT attempts::int8 FROM fanout_jobs WHERE state = 0") == 1)
-            try await self.heal(database)
+            try await heal(database)
             try await database.execute("UPDATE fanout_jobs SET run_at = now()")
             let after = try await Owner().work(store)
             #expect(after.flatMap(\.users).count == 6)
@@ -109,7 +90,7 @@ import Testing
             let (ada, shard) = (try user("ada"), Shard(index: 3))
             let followers = try users(in: shard, 10)
             try await store.follow(ada, by: followers)
-            try await self.poison(database, [followers[4]], state: state)
+            try await poison(database, [followers[4]], state: state)
             let event = try await store.raid(ada)
             try await eventually {
                 try await Owner().work(store, limit: 3)
@@ -122,7 +103,7 @@ import Testing
             #expect(status.completedAt == nil && status.deadLetters == 1 && status.shardsDone == 0)
             // Whoever leaves now was there when the event was accepted.
             try await store.unfollow(user: followers[9], streamer: ada)
-            try await self.heal(database)
+            try await heal(database)
             #expect(try await store.replayDeadLetters([letter.id]) == 1)
             try await Owner().work(store, limit: 3)
             for follower in followers { #expect(try await store.inboxEvents(follower) == [event]) }
@@ -136,7 +117,7 @@ import Testing
             let (ada, shard) = (try user("ada"), Shard(index: 3))
             let followers = try users(in: shard, 20)
             try await store.follow(ada, by: followers)
-            try await self.poison(database, followers, state: "23503")
+            try await poison(database, followers, state: "23503")
             let event = try await store.raid(ada)
             try await Owner().work(store)
             let letters = try await store.deadLetters(DeadLetterFilter(event: event))

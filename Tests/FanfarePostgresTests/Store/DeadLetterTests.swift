@@ -4,25 +4,6 @@ import FanfarePostgres
 import Testing
 
 @Suite struct DeadLetterTests {
-    /// From now on inbox rows of these users raise `state`, and of nobody else.
-    private func poison(_ database: PostgresConnection, _ users: [UserID], state: String = "23514") async throws {
-        let names = users.map { "'\($0)'" }.joined(separator: ",")
-        try await database.execute(
-            """
-            CREATE OR REPLACE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF NEW.user_id IN (SELECT id FROM users WHERE name IN (\(names))) THEN
-                    RAISE EXCEPTION 'poison' USING ERRCODE = '\(state)';
-                END IF;
-                RETURN NEW;
-            END $$;
-            CREATE OR REPLACE TRIGGER poison BEFORE INSERT ON inbox FOR EACH ROW EXECUTE FUNCTION poison();
-            """)
-    }
-
-    private func heal(_ database: PostgresConnection) async throws {
-        try await database.execute("DROP TRIGGER poison ON inbox")
-    }
-
     private func problem(_ body: () async throws -> Void) async -> FanfareError? {
         do {
             try await body()
@@ -38,7 +19,7 @@ import Testing
         let followers = try users(in: shard, 5)
         try await store.follow(try user("ada"), by: followers)
         try await store.follow(try user("eve"), by: Array(followers.prefix(2)))
-        try await self.poison(database, bad)
+        try await poison(database, bad)
         var events: [EventID] = []
         for streamer in ["ada", "eve", "ada"] { events.append(try await store.raid(try user(streamer))) }
         try await Owner().work(store)
@@ -113,7 +94,7 @@ import Testing
             let bad = try users(in: Shard(index: 3), 2)
             _ = try await self.deaths(store, database, bad: bad)
             let ids = try await store.deadLetters(DeadLetterFilter()).map(\.id)
-            try await self.heal(database)
+            try await heal(database)
             #expect(try await store.replayDeadLetters([ids[0]]) == 1)
             #expect(try await store.discardDeadLetters([ids[1]]) == 1)
             for (named, part) in [
@@ -147,7 +128,7 @@ import Testing
             let (ada, followers) = (try user("ada"), try users(in: shard, 4))
             try await store.follow(ada, by: followers)
             // Of the first two events a single row dies, of the third one the job.
-            try await self.poison(database, [followers[1]])
+            try await poison(database, [followers[1]])
             var events: [EventID] = []
             for _ in 0..<3 { events.append(try await store.raid(ada)) }
             try await Owner().work(store)
@@ -161,7 +142,7 @@ import Testing
                 UPDATE dead_letters SET event_id = \(events[0]), job_id = (
                     SELECT id FROM fanout_jobs WHERE event_id = \(events[0])) WHERE id = \(jobs[2].id);
                 """)
-            try await self.heal(database)
+            try await heal(database)
             // What was accepted meanwhile is through already.
             let later = try await store.raid(ada)
             try await Owner().work(store)
@@ -183,7 +164,7 @@ import Testing
             let again = try #require(try await store.deadLetters(DeadLetterFilter(event: events[0])).first)
             #expect(again.id != first.id && again.replayOf == first.id && again.attempts == first.attempts + 1)
             #expect(again.firstFailedAt == first.firstFailedAt && again.lastFailedAt >= first.lastFailedAt)
-            try await self.heal(database)
+            try await heal(database)
             #expect(try await store.replayDeadLetters([again.id]) == 1)
             try await Owner().work(store)
             #expect(try await store.inboxEvents(bad[0]) == [events[0]])
@@ -197,7 +178,7 @@ import Testing
         try await Database.withStore { store, database in
             let bad = try users(in: Shard(index: 3), 2)
             let events = try await self.deaths(store, database, bad: bad)
-            try await self.heal(database)
+            try await heal(database)
             let total = try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<4 {
                     group.addTask {

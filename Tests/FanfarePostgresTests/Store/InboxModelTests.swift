@@ -1,6 +1,7 @@
 import FanfareEngines
 import FanfareModel
 import FanfarePostgres
+import FanfareTesting
 import Testing
 
 /// What users see of their inboxes is the same for rows and for broadcasts, and what a plain model says.
@@ -58,7 +59,7 @@ private struct InboxRun {
     let mode: InboxModelTests.Mode
     let fans: [UserID]
     let streamers: [UserID]
-    private var generator: Seeded
+    private var generator: SeededGenerator
     /// What each fan wants to hear of each streamer.
     private var follows: [UserID: [UserID: NotifyPreference]] = [:]
     /// Ascending.
@@ -77,7 +78,7 @@ private struct InboxRun {
         // Two of one shard, so that what one does with a broadcast is seen to leave the other alone.
         self.fans = try users(in: Shard(index: 3), 2, prefix: "fan") + users(in: Shard(index: 200), 2, prefix: "fan")
         self.streamers = try (0..<3).map { try user("streamer\($0)") }
-        self.generator = Seeded(state: seed)
+        self.generator = SeededGenerator(seed: seed)
         self.isBroadcasting = mode == .broadcasts
     }
 

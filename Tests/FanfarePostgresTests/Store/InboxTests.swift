@@ -1,6 +1,7 @@
 import FanfareEngines
 import FanfareModel
 import FanfarePostgres
+import FanfareTesting
 import Testing
 
 @Suite struct InboxTests {
@@ -95,7 +96,7 @@ import Testing
                 }
                 for device in 0..<6 {
                     group.addTask {
-                        var generator = Seeded(state: seed &+ UInt64(device))
+                        var generator = SeededGenerator(seed: seed &+ UInt64(device))
                         var read = 0
                         for _ in 0..<40 {
                             let user = users[device % 3]
@@ -186,17 +187,5 @@ import Testing
             }
             #expect(pages == before)
         }
-    }
-}
-
-/// SplitMix64.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        self.state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = self.state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }
