@@ -10,7 +10,9 @@ package protocol Store: Sendable {
     // MARK: Users and follows
 
     /// Users come into being when first named. Repeating is harmless.
-    func ensureUsers(_ users: [UserID]) async throws(FanfareError)
+    /// - Returns: the key of each of them.
+    @discardableResult
+    func ensureUsers(_ users: [UserID]) async throws(FanfareError) -> [UserID: UserKey]
     func follow(_ follow: Follow) async throws(FanfareError)
     func unfollow(user: UserID, streamer: UserID) async throws(FanfareError)
 
@@ -356,6 +358,8 @@ package struct FanoutChunk: Sendable, Hashable {
     package var data: Bytes
     package var createdAt: Timestamp
     package var users: [UserID]
+    /// The keys of `users`, in the same order.
+    package var keys: [UserKey]
     /// Identifies the chunk within its job: the cursor after it.
     package var cursor: Int64
     /// No recipients are left after this chunk.
@@ -363,7 +367,7 @@ package struct FanoutChunk: Sendable, Hashable {
 
     package init(
         shard: Shard, job: Int64, sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp,
-        users: [UserID], cursor: Int64, isLast: Bool
+        users: [UserID], keys: [UserKey], cursor: Int64, isLast: Bool
     ) {
         self.shard = shard
         self.job = job
@@ -373,6 +377,7 @@ package struct FanoutChunk: Sendable, Hashable {
         self.data = data
         self.createdAt = createdAt
         self.users = users
+        self.keys = keys
         self.cursor = cursor
         self.isLast = isLast
     }

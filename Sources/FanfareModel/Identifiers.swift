@@ -35,6 +35,15 @@ package struct UserID: Hashable, Sendable, Comparable, CustomStringConvertible {
     }
 }
 
+/// A user's number in the database, given when the user was first named: what inboxes, follows and the knowledge of who is
+/// online are keyed by. A user without a database has none.
+package struct UserKey: Hashable, Sendable, Comparable, CustomStringConvertible {
+    package let rawValue: Int64
+    package init(_ rawValue: Int64) { self.rawValue = rawValue }
+    package var description: String { String(self.rawValue) }
+    package static func < (left: UserKey, right: UserKey) -> Bool { left.rawValue < right.rawValue }
+}
+
 /// A node's name, unique in the cluster.
 package struct NodeID: Hashable, Sendable, Comparable, CustomStringConvertible {
     package let rawValue: String

@@ -45,10 +45,28 @@ struct FanoutJob: Sendable {
         ]
     }
 
-    func chunk(_ shard: Shard, sequence: UInt64, users: [UserID], cursor: Int64, isLast: Bool) -> FanoutChunk {
+    func chunk(
+        _ shard: Shard, sequence: UInt64, _ recipients: FanoutRecipients, cursor: Int64, isLast: Bool
+    ) -> FanoutChunk {
         FanoutChunk(
             shard: shard, job: self.id, sequence: sequence, event: self.event, type: self.type, data: self.data,
-            createdAt: self.createdAt, users: users, cursor: cursor, isLast: isLast)
+            createdAt: self.createdAt, users: recipients.users, keys: recipients.keys, cursor: cursor, isLast: isLast)
+    }
+}
+
+/// The users of a chunk.
+struct FanoutRecipients {
+    var users: [UserID] = []
+    var keys: [UserKey] = []
+
+    /// - Parameter rows: id and name.
+    init(_ rows: PostgresRows) throws(PostgresError) {
+        self.users.reserveCapacity(rows.count)
+        self.keys.reserveCapacity(rows.count)
+        for row in rows.indices {
+            self.keys.append(UserKey(try rows.int64(row, 0)))
+            self.users.append(UserID(unchecked: try rows.string(row, 1)))
+        }
     }
 }
 

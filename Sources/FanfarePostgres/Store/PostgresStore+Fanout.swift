@@ -111,17 +111,17 @@ private struct ChunkWorker: Sendable {
         let limit = min(self.limit, size ?? job.chunkLimit ?? self.limit)
         do {
             if job.pushed < job.written, let sequence = job.sequence {
-                let users = try self.writtenUsers(session, job, sequence)
+                let recipients = try self.writtenUsers(session, job, sequence)
                 return .chunk(
-                    job.chunk(self.shard, sequence: sequence, users: users, cursor: job.written, isLast: job.isWritten))
+                    job.chunk(self.shard, sequence: sequence, recipients, cursor: job.written, isLast: job.isWritten))
             }
             let sequence = try job.sequence ?? session.beginJob(job, self.shard)
-            let (users, cursor) = try self.write(session, job, sequence, limit)
+            let (recipients, cursor) = try self.write(session, job, sequence, limit)
             guard let cursor else {
                 try session.finishJob(job.id, self.shard)
                 return .finished
             }
-            let isLast = try users.count < limit || self.hasNobody(session, job, after: cursor)
+            let isLast = try recipients.users.count < limit || self.hasNobody(session, job, after: cursor)
             // After a narrow chunk that went through, the next may be twice as wide.
             let nextLimit = limit * 2 < self.limit ? Int32(limit * 2) : nil
             try session.query(
@@ -131,10 +131,10 @@ private struct ChunkWorker: Sendable {
                 WHERE id = $1
                 """,
                 [
-                    .int8(job.id), .int8(sequence), .int8(cursor), .bool(isLast), .int8(Int64(users.count)),
+                    .int8(job.id), .int8(sequence), .int8(cursor), .bool(isLast), .int8(Int64(recipients.users.count)),
                     .int4(limit < self.limit ? nextLimit : nil),
                 ])
-            return .chunk(job.chunk(self.shard, sequence: sequence, users: users, cursor: cursor, isLast: isLast))
+            return .chunk(job.chunk(self.shard, sequence: sequence, recipients, cursor: cursor, isLast: isLast))
         } catch let cause as PostgresError {
             throw JobFailure(job: job, size: limit, cause: cause)
         }
@@ -143,7 +143,7 @@ private struct ChunkWorker: Sendable {
     /// Writes the inbox rows of the next users. The cursor is the last user's id; nil where there was nobody.
     private func write(
         _ session: PostgresSession, _ job: FanoutJob, _ sequence: UInt64, _ limit: Int
-    ) throws(PostgresError) -> (users: [UserID], cursor: Int64?) {
+    ) throws(PostgresError) -> (recipients: FanoutRecipients, cursor: Int64?) {
         let rows = try session.query(
             """
             WITH audience AS MATERIALIZED (\(job.audience)), written AS (
@@ -152,28 +152,23 @@ private struct ChunkWorker: Sendable {
             )
             SELECT a.user_id, u.name FROM audience a JOIN users u ON u.id = a.user_id ORDER BY a.user_id
             """, job.audienceParameters(self.shard, after: job.written, limit: limit) + [.int8(sequence)])
-        var users: [UserID] = []
-        users.reserveCapacity(rows.count)
-        for row in rows.indices { users.append(UserID(unchecked: try rows.string(row, 1))) }
-        return (users, rows.isEmpty ? nil : try rows.int64(rows.count - 1, 0))
+        return (try FanoutRecipients(rows), rows.isEmpty ? nil : try rows.int64(rows.count - 1, 0))
     }
 
     /// The users of the chunk that was written and not pushed.
     private func writtenUsers(
         _ session: PostgresSession, _ job: FanoutJob, _ sequence: UInt64
-    ) throws(PostgresError) -> [UserID] {
+    ) throws(PostgresError) -> FanoutRecipients {
         let rows = try session.query(
             """
             WITH audience AS MATERIALIZED (\(job.audience))
-            SELECT u.name FROM audience a JOIN users u ON u.id = a.user_id
+            SELECT a.user_id, u.name FROM audience a JOIN users u ON u.id = a.user_id
             JOIN inbox i ON i.user_id = a.user_id AND i.sequence = $7
             WHERE a.user_id <= $8 ORDER BY a.user_id
             """,
             job.audienceParameters(self.shard, after: job.pushed, limit: 1_000_000)
                 + [.int8(sequence), .int8(job.written)])
-        var users: [UserID] = []
-        for row in rows.indices { users.append(UserID(unchecked: try rows.string(row, 0))) }
-        return users
+        return try FanoutRecipients(rows)
     }
 
     private func hasNobody(

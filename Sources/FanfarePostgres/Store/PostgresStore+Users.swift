@@ -5,11 +5,15 @@ extension PostgresStore {
     /// Users are asked for and made in batches of this size.
     private static let batch = 1000
 
-    package func ensureUsers(_ users: [UserID]) async throws(FanfareError) {
+    @discardableResult
+    package func ensureUsers(_ users: [UserID]) async throws(FanfareError) -> [UserID: UserKey] {
         try await self.read("ensure_users") { session in
+            var keys: [UserID: UserKey] = [:]
             for start in stride(from: 0, to: users.count, by: PostgresStore.batch) {
-                _ = try session.ensureUsers(users[start..<min(start + PostgresStore.batch, users.count)])
+                let ids = try session.ensureUsers(users[start..<min(start + PostgresStore.batch, users.count)])
+                for (user, id) in ids { keys[user] = UserKey(id) }
             }
+            return keys
         }
     }
 
