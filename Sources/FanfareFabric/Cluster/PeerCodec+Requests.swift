@@ -11,10 +11,13 @@ private enum RequestKind {
     static let channels: UInt64 = 6
     static let info: UInt64 = 7
     static let sessions: UInt64 = 8
-    static let inboxPush: UInt64 = 9
     static let notice: UInt64 = 10
     static let wakeShards: UInt64 = 11
     static let drain: UInt64 = 12
+    static let inboxPushes: UInt64 = 13
+    static let doubtInboxes: UInt64 = 14
+    static let onlineAnnouncements: UInt64 = 15
+    static let onlineDigests: UInt64 = 16
 }
 
 extension PeerRequest {
@@ -28,7 +31,10 @@ extension PeerRequest {
         case .channels: RequestKind.channels
         case .info: RequestKind.info
         case .sessions: RequestKind.sessions
-        case .inboxPush: RequestKind.inboxPush
+        case .inboxPushes: RequestKind.inboxPushes
+        case .doubtInboxes: RequestKind.doubtInboxes
+        case .onlineAnnouncements: RequestKind.onlineAnnouncements
+        case .onlineDigests: RequestKind.onlineDigests
         case .notice: RequestKind.notice
         case .wakeShards: RequestKind.wakeShards
         case .drain: RequestKind.drain
@@ -56,14 +62,15 @@ extension PeerRequest {
         case .channels(let pattern): if let pattern { writer.field(16, pattern) }
         case .info, .drain: break
         case .sessions(let command): command.encode(into: &writer)
-        case .inboxPush(let push, let users):
-            writer.field(16, push)
-            for user in users { writer.field(17, user.rawValue) }
+        case .inboxPushes(let pushes): for push in pushes { writer.field(16, push) }
+        case .onlineAnnouncements(let announcements):
+            for announcement in announcements { writer.field(16, announcement) }
+        case .onlineDigests(let digests): for digest in digests { writer.field(16, digest) }
         case .notice(let push, let user, let client):
             writer.field(16, push)
             writer.field(17, user.rawValue)
             if let client { writer.field(18, client.rawValue) }
-        case .wakeShards(let shards): for shard in shards { writer.field(16, shard.index) }
+        case .wakeShards(let shards), .doubtInboxes(let shards): writer.field(16, shards)
         }
     }
 
@@ -90,22 +97,15 @@ extension PeerRequest {
         case RequestKind.channels: self = .channels(pattern: try fields.optionalString(16))
         case RequestKind.info: self = .info
         case RequestKind.sessions: self = .sessions(try SessionCommand(fields))
-        case RequestKind.inboxPush:
-            var users: [UserID] = []
-            for field in fields.all(17) { users.append(UserID(unchecked: try field.string())) }
-            self = .inboxPush(try fields.push(16), users: users)
+        case RequestKind.inboxPushes: self = .inboxPushes(try fields.pushes(16))
+        case RequestKind.doubtInboxes: self = .doubtInboxes(try fields.shards(16))
+        case RequestKind.onlineAnnouncements: self = .onlineAnnouncements(try fields.announcements(16))
+        case RequestKind.onlineDigests: self = .onlineDigests(try fields.digests(16))
         case RequestKind.notice:
             self = .notice(
                 try fields.push(16), user: try fields.user(17),
                 except: try fields.optionalString(18).map(ClientID.init))
-        case RequestKind.wakeShards:
-            var shards: [Shard] = []
-            for field in fields.all(16) {
-                let index = try field.number()
-                guard index < UInt64(Shard.count) else { throw .malformed }
-                shards.append(Shard(index: Int(index)))
-            }
-            self = .wakeShards(shards)
+        case RequestKind.wakeShards: self = .wakeShards(try fields.shards(16))
         case RequestKind.drain: self = .drain
         default: return nil
         }

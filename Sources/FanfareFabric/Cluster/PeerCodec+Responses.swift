@@ -10,8 +10,9 @@ private enum ResponseKind {
     static let presenceStats: UInt64 = 5
     static let channels: UInt64 = 6
     static let info: UInt64 = 7
-    static let count: UInt64 = 8
     static let refused: UInt64 = 9
+    static let missed: UInt64 = 10
+    static let online: UInt64 = 11
 }
 
 extension PeerResponse {
@@ -24,7 +25,8 @@ extension PeerResponse {
         case .presenceStats: ResponseKind.presenceStats
         case .channels: ResponseKind.channels
         case .info: ResponseKind.info
-        case .count: ResponseKind.count
+        case .missed: ResponseKind.missed
+        case .online: ResponseKind.online
         case .refused: ResponseKind.refused
         }
     }
@@ -55,7 +57,10 @@ extension PeerResponse {
                 }
             }
         case .info(let info): info.encode(into: &writer)
-        case .count(let count): writer.field(16, count)
+        case .missed(let missed): for users in missed { writer.field(16, users) }
+        case .online(let answer):
+            writer.field(16, answer.wanted)
+            writer.field(17, answer.refused)
         case .refused(let refusal): refusal.encode(into: &writer)
         }
     }
@@ -90,7 +95,12 @@ extension PeerResponse {
             }
             self = .channels(counts)
         case ResponseKind.info: self = .info(try NodeInfo(fields))
-        case ResponseKind.count: self = .count(try fields.int(16))
+        case ResponseKind.missed:
+            var missed: [[UserKey]] = []
+            for field in fields.all(16) { missed.append(try field.users()) }
+            self = .missed(missed)
+        case ResponseKind.online:
+            self = .online(OnlineAnswer(wanted: try fields.shards(16), refused: try fields.shards(17)))
         case ResponseKind.refused: self = .refused(try RoomRefusal(fields))
         default: return nil
         }

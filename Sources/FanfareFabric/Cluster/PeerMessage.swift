@@ -12,7 +12,12 @@ package enum PeerRequest: Sendable, Hashable {
     case channels(pattern: String?)
     case info
     case sessions(SessionCommand)
-    case inboxPush(InboxPush, users: [UserID])
+    /// Committed rows, for those of their users who have sessions on the node: the node answers who had none.
+    case inboxPushes([FanoutPush])
+    /// Pushes to users of these shards may have been lost: their sessions compare their inboxes.
+    case doubtInboxes([Shard])
+    case onlineAnnouncements([OnlineAnnouncement])
+    case onlineDigests([OnlineDigest])
     case notice(InboxPush, user: UserID, except: ClientID?)
     case wakeShards([Shard])
     /// Leave in peace, and end.
@@ -41,6 +46,8 @@ package enum PeerResponse: Sendable, Hashable {
     case presenceStats(clients: Int, users: [UInt64])
     case channels([String: Int])
     case info(NodeInfo)
-    case count(Int)
+    /// For each push the users who had no session there.
+    case missed([[UserKey]])
+    case online(OnlineAnswer)
     case refused(RoomRefusal)
 }

@@ -15,17 +15,24 @@ package actor PeerService {
     private nonisolated let slots: OwnedSlots
     private let hubs: [EdgeHub]
     private let pusher: InboxPusher
+    private let online: OnlineUsers
     private nonisolated let logger: Logger
     private let describe: @Sendable () async -> NodeInfo
     private var fanout: Fanout?
     private var leave: (@Sendable () -> Void)?
+
+    /// Who asks.
+    private struct Asker: Sendable {
+        let node: NodeID
+        let incarnation: String
+    }
 
     /// How long all nodes together may take to answer.
     private static let gatherTime: Duration = .milliseconds(1500)
 
     init(
         loop: any Loop, map: ClusterMap, peers: Peers, slots: OwnedSlots, hubs: [EdgeHub], pusher: InboxPusher,
-        logger: Logger, describe: @escaping @Sendable () async -> NodeInfo
+        online: OnlineUsers, logger: Logger, describe: @escaping @Sendable () async -> NodeInfo
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -34,6 +41,7 @@ package actor PeerService {
         self.slots = slots
         self.hubs = hubs
         self.pusher = pusher
+        self.online = online
         self.logger = logger
         self.describe = describe
     }
@@ -58,8 +66,9 @@ package actor PeerService {
             // From a newer node: it is told politely that this one does not know the request.
             self.peers.answer(.refused(.refused(.notAvailable)), id: id, to: sender, incarnation: incarnation)
         case .request(let id, let sender, let incarnation, let request):
-            guard self.map.bearsName else { return self.performAsNamesake(request) }
-            self.perform(request) { response in
+            let asker = Asker(node: sender, incarnation: incarnation)
+            guard self.map.bearsName else { return self.performAsNamesake(request, of: asker) }
+            self.perform(request, of: asker) { response in
                 self.peers.answer(response, id: id, to: sender, incarnation: incarnation)
             }
         }
@@ -67,15 +76,18 @@ package actor PeerService {
 
     /// The message is for the process that has the name, and that one answers. What is meant for sessions may be meant for
     /// some of this one's.
-    private nonisolated func performAsNamesake(_ request: PeerRequest) {
+    private nonisolated func performAsNamesake(_ request: PeerRequest, of asker: Asker) {
         switch request {
-        case .sessions, .inboxPush, .notice: self.perform(request) { _ in }
-        case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .wakeShards, .drain:
+        case .sessions, .inboxPushes, .doubtInboxes, .notice: self.perform(request, of: asker) { _ in }
+        case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .onlineAnnouncements,
+            .onlineDigests, .wakeShards, .drain:
             return
         }
     }
 
-    private nonisolated func perform(_ request: PeerRequest, answer: @escaping @Sendable (PeerResponse) -> Void) {
+    private nonisolated func perform(
+        _ request: PeerRequest, of asker: Asker, answer: @escaping @Sendable (PeerResponse) -> Void
+    ) {
         switch request {
         case .publish(let room, let entry):
             self.slots.publish(entry, room: room, slot: Slot(of: room)) { result in
@@ -94,17 +106,19 @@ package actor PeerService {
         default:
             self.loop.execute {
                 self.onThisLoop { service in
-                    service.begin(request, answer: answer)
+                    service.begin(request, of: asker, answer: answer)
                 }
             }
         }
     }
 
-    private func begin(_ request: PeerRequest, answer: @escaping @Sendable (PeerResponse) -> Void) {
-        self.loop.task { answer(await self.performHere(request)) }
+    private func begin(
+        _ request: PeerRequest, of asker: Asker, answer: @escaping @Sendable (PeerResponse) -> Void
+    ) {
+        self.loop.task { answer(await self.performHere(request, of: asker)) }
     }
 
-    private func performHere(_ request: PeerRequest) async -> PeerResponse {
+    private func performHere(_ request: PeerRequest, of asker: Asker) async -> PeerResponse {
         switch request {
         case .publish, .history:
             return .refused(.refused(.internal))  // Never come here: see `perform`.
@@ -139,8 +153,15 @@ package actor PeerService {
         case .sessions(let command):
             for hub in self.hubs { await hub.perform(command) }
             return .done
-        case .inboxPush(let push, let users):
-            return .count(await self.pusher.deliverHere(push, to: users))
+        case .inboxPushes(let pushes):
+            return .missed(await self.pusher.deliverHere(pushes))
+        case .doubtInboxes(let shards):
+            for hub in self.hubs { await hub.compareInboxes(in: Set(shards)) }
+            return .done
+        case .onlineAnnouncements(let announcements):
+            return .online(self.online.received(announcements, from: asker.node, incarnation: asker.incarnation))
+        case .onlineDigests(let digests):
+            return .online(self.online.received(digests, from: asker.node, incarnation: asker.incarnation))
         case .notice(let push, let user, let client):
             await self.pusher.noticeHere(push, user: user, except: client)
             return .done
@@ -171,7 +192,9 @@ package actor PeerService {
 
     /// - Returns: nil where the node did not answer in time.
     func ask(_ request: PeerRequest, _ node: NodeID) async -> PeerResponse? {
-        guard node != self.map.node else { return await self.performHere(request) }
+        guard node != self.map.node else {
+            return await self.performHere(request, of: Asker(node: node, incarnation: self.map.incarnation))
+        }
         do throws(PeerFailure) {
             return try await self.peers.request(request, of: node, timeout: PeerService.gatherTime)
         } catch {

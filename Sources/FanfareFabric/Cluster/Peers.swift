@@ -54,8 +54,9 @@ package final class Peers: Sendable {
     }
 
     /// Asks another node and waits for its answer.
+    /// - Parameter bytes: counts what is sent.
     package func request(
-        _ request: PeerRequest, of node: NodeID, timeout: Duration
+        _ request: PeerRequest, of node: NodeID, timeout: Duration, bytes: Count? = nil
     ) async throws(PeerFailure) -> PeerResponse {
         let id: UInt64? = self.state.withLock { state in
             guard state.waiting.count < self.maximumWaiting else { return nil }
@@ -66,6 +67,7 @@ package final class Peers: Sendable {
         guard let id else { throw .overloaded }
         let deadline = self.loop.now + timeout
         let message = PeerMessage.request(id: id, from: self.node, incarnation: self.incarnation, request).encoded()
+        bytes?.increment(by: message.count)
         let isHeard: Bool
         do throws(EngineError) {
             isHeard = try await self.broker.send(message, to: node)

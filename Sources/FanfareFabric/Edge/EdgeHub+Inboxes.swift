@@ -1,53 +1,78 @@
 import FanfareCore
 import FanfareModel
 
-/// What a hub remembers of the repair of its user channels.
-struct InboxRepairs {
-    /// Grows with each doubt: a repair that began before it starts over.
-    var doubts = 0
+/// Sessions whose inboxes have to be compared with what they were given.
+struct InboxComparisons {
+    var waiting: [Session] = []
     var isRunning = false
     var isChecking = false
 }
 
-/// Pushes to user channels are sent once and may be lost: the link was away, the node was taken for dead. The inbox has
-/// them all, so positions are compared with it and what is missing is given.
+/// Pushes to user channels may be lost: the link was away, the node was taken for dead, the owner of the shard did not know
+/// of the user yet. The inbox has them all, so positions are compared with it and what is missing is given.
 extension EdgeHub {
     /// Pushes may have been lost just now: those that come wait until what was lost has been given.
-    func repairInboxes() {
-        self.inboxes.doubts += 1
-        for session in self.allSessions { session.onThisLoop { $0.doubtInbox() } }
-        guard !self.inboxes.isRunning else { return }
-        self.inboxes.isRunning = true
-        self.loop.task {
-            await self.runInboxRepair()
-            self.inboxes.isRunning = false
+    func repairInboxes() { self.repairInboxes(of: self.allSessions) }
+
+    private func repairInboxes(of sessions: [Session]) {
+        let doubtful = sessions.filter { session in
+            session.onThisLoop { session in
+                guard session.hasInbox else { return false }
+                session.doubtInbox()
+                // Else the comparison comes when the owner knows of the user.
+                return session.inboxDoubt?.awaitsAnnouncement == false
+            }
         }
+        self.compareInboxes(of: doubtful)
     }
 
-    private func runInboxRepair() async {
+    /// As `repairInboxes`, for the users of these shards.
+    func compareInboxes(in shards: Set<Shard>) { self.repairInboxes(of: self.sessions(in: shards)) }
+
+    func compareInbox(of session: Session) { self.compareInboxes(of: [session]) }
+
+    /// The sessions doubt their inboxes already.
+    func compareInboxes(of sessions: [Session]) {
+        self.inboxes.waiting += sessions
+        guard !self.inboxes.isRunning, !self.inboxes.waiting.isEmpty else { return }
+        self.inboxes.isRunning = true
+        self.loop.task { await self.runComparisons() }
+    }
+
+    private func runComparisons() async {
+        defer { self.inboxes.isRunning = false }
         var attempt = 0
-        var doubt = 0
-        var left: [Session] = []
-        while !self.isStopped {
-            if doubt != self.inboxes.doubts {
-                doubt = self.inboxes.doubts
-                left = self.allSessions.filter { session in session.onThisLoop { $0.doubtsInbox } }
-            }
-            guard !left.isEmpty else { return }
-            let batch = Array(left.prefix(self.limits.inboxBatch))
+        while !self.isStopped, !self.inboxes.waiting.isEmpty {
+            let batch = self.takeWaiting()
+            guard !batch.isEmpty else { continue }
             do throws(FanfareError) {
-                let positions = try await self.inboxPositions(of: batch)
-                for session in batch {
+                let positions = try await self.inboxPositions(of: batch.map(\.session))
+                for (session, serial) in batch {
                     try await session.catchUp(with: positions)
-                    guard doubt == self.inboxes.doubts else { break }
-                    session.onThisLoop { $0.trustInbox() }
-                    left.removeFirst()
+                    session.onThisLoop { $0.trustInbox(since: serial) }
                 }
                 attempt = 0
             } catch {
+                // Those that are trusted again by now are passed over.
+                self.inboxes.waiting += batch.map(\.session)
                 await self.loop.sleep(for: self.backoff.delay(attempt: attempt, random: self.random()))
                 attempt += 1
             }
+        }
+    }
+
+    /// The next sessions that doubt their inbox, each once, with the doubt.
+    private func takeWaiting() -> [(session: Session, serial: UInt64)] {
+        let waiting = self.inboxes.waiting.prefix(self.limits.inboxBatch)
+        self.inboxes.waiting.removeFirst(waiting.count)
+        var seen = Set<ClientID>()
+        return waiting.compactMap { session in
+            guard seen.insert(session.client).inserted else { return nil }
+            let serial: UInt64? = session.onThisLoop { session in
+                guard session.hasInbox, let doubt = session.inboxDoubt, !doubt.awaitsAnnouncement else { return nil }
+                return doubt.serial
+            }
+            return serial.map { (session, $0) }
         }
     }
 
@@ -89,11 +114,12 @@ extension EdgeHub {
             guard let positions = try? await self.inboxPositions(of: batch) else { return }
             let behind = batch.filter { session in session.onThisLoop { $0.isBehind(positions) } }
             guard !behind.isEmpty else { continue }
-            for session in behind { session.onThisLoop { $0.doubtInbox() } }
             self.metrics.inboxRepairs.increment(by: behind.count)
+            self.repairInboxes(of: behind)
+            // Whom no owner knows of has but this.
             for session in behind {
+                guard session.onThisLoop({ $0.inboxDoubt?.awaitsAnnouncement == true }) else { continue }
                 try? await session.catchUp(with: positions)
-                if !self.inboxes.isRunning { session.onThisLoop { $0.trustInbox() } }
             }
         }
     }

@@ -9,6 +9,8 @@ package protocol ChannelLog: Sendable {
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory
     /// Where the users' inboxes stand; those without an entry are left out.
     func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
+    /// The keys of the users; none where there is no database.
+    func userKeys(of users: [UserID]) async throws(FanfareError) -> [UserID: UserKey]
 }
 
 /// The delivery side of one loop: the edges of all rooms with subscribers on it, and the sessions of each user there.
@@ -47,7 +49,8 @@ package actor EdgeHub {
     private var sessions: [ClientID: Session] = [:]
     private var checksUnderWay = 0
     private(set) var isStopped = false
-    var inboxes = InboxRepairs()
+    var inboxes = InboxComparisons()
+    var online = OnlineSessions()
 
     init(
         loop: any Loop, index: Int, subscriptions: RoomSubscriptions, log: any ChannelLog, limits: Limits,
@@ -76,8 +79,9 @@ package actor EdgeHub {
 
     func register(_ session: Session) { self.sessions[session.client] = session }
 
-    func unregister(_ session: Session, user: UserID) {
+    func unregister(_ session: Session, user: UserID, key: UserKey?) {
         self.sessions[session.client] = nil
+        if let key { self.online(session, user, key, isOnline: false) }
         self.users[user]?.removeAll { $0 === session }
         if self.users[user]?.isEmpty == true { self.users[user] = nil }
     }

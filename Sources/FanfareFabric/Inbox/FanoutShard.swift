@@ -9,6 +9,7 @@ import Logging
 package actor FanoutShard {
     package nonisolated let unownedExecutor: UnownedSerialExecutor
     package nonisolated let shard: Shard
+    private let loop: any Loop
     private let store: any Store
     private let map: ClusterMap
     private let membership: Membership
@@ -24,6 +25,7 @@ package actor FanoutShard {
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.shard = shard
+        self.loop = loop
         self.store = store
         self.map = map
         self.membership = membership
@@ -37,14 +39,15 @@ package actor FanoutShard {
     /// - Throws: what keeps it from going on for now.
     func work() async throws(EngineError) {
         var timesFenced = 0
-        while self.map.owns(self.shard.slot) {
+        // An owner whose lease is over may not know who is online any more.
+        while self.map.owns(self.shard.slot), self.map.holdsLease(at: self.loop.now) {
             do throws(EngineError) {
                 let fence = try await self.obtainFence()
                 guard let chunk = try await self.store.workChunk(self.shard, fence: fence, limit: self.chunkSize) else {
                     return
                 }
                 self.metrics.fanoutRows.increment(by: chunk.users.count)
-                let delivered = await self.pusher.push(chunk)
+                let delivered = await self.pusher.push([FanoutPush(chunk)])[0]
                 try await self.store.pushed(chunk, deliveredOnline: delivered, fence: fence)
             } catch {
                 guard error.code == .fenced else { throw error }

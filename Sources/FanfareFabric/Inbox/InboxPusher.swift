@@ -1,68 +1,151 @@
 import FanfareCore
-import FanfareEngines
+package import FanfareEngines
 import FanfareModel
 import Logging
 
-/// Brings committed inbox rows to the sessions of those users who are online, on whatever nodes. At least once: sessions
-/// drop what they were given before, by sequence. A node that does not answer is given up, which is no loss: nodes compare
-/// their sessions with the inbox when their link is back, when they had been counted out, and every half minute.
+/// Brings committed inbox rows to the sessions of those users who are online, on the nodes where they are.
+///
+/// At least once: sessions drop what they were given before, by sequence. A node that does not answer is given up after a
+/// while, and then *owes* a comparison: nothing is pushed to it until it has agreed to compare the inboxes of its users
+/// with what they were given, so that no later push covers up for a lost one.
 package actor InboxPusher {
+    package struct Limits: Sendable, Hashable {
+        /// Recipients of one message.
+        package var recipients = 10_000
+        /// Bytes of events in one message, roughly; at least one event.
+        package var bytes = 256 << 10
+        /// How often a node is asked before it owes a comparison.
+        package var attempts = 3
+        package var answerTime: Duration = .seconds(2)
+
+        package init() {}
+    }
+
     package nonisolated let unownedExecutor: UnownedSerialExecutor
     private let loop: any Loop
     private let map: ClusterMap
     private let peers: Peers
+    private let online: OnlineUsers
     private let hubs: [EdgeHub]
+    private let limits: Limits
     private let backoff = Backoff(base: .milliseconds(50), cap: .seconds(1))
     private let random: @Sendable () -> UInt64
     private let logger: Logger
     private let metrics: FabricMetrics
 
-    /// How often a node is asked before it is left to the recovery.
-    private static let attempts = 4
-    private static let answerTime: Duration = .seconds(2)
+    /// Shards of whose users pushes were lost, by the node that they were meant for.
+    private var owed: [NodeID: Set<Shard>] = [:]
+
     private static let pause: Duration = .milliseconds(100)
 
     init(
-        loop: any Loop, map: ClusterMap, peers: Peers, hubs: [EdgeHub], random: @escaping @Sendable () -> UInt64,
-        logger: Logger, metrics: FabricMetrics
+        loop: any Loop, map: ClusterMap, peers: Peers, online: OnlineUsers, hubs: [EdgeHub], limits: Limits,
+        random: @escaping @Sendable () -> UInt64, logger: Logger, metrics: FabricMetrics
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
         self.map = map
         self.peers = peers
+        self.online = online
         self.hubs = hubs
+        self.limits = limits
         self.random = random
         self.logger = logger
         self.metrics = metrics
     }
 
-    /// - Returns: to how many users it was delivered.
-    func push(_ chunk: FanoutChunk) async -> Int {
-        guard !chunk.users.isEmpty else { return 0 }
-        let entry = InboxEntry(
-            sequence: chunk.sequence, event: chunk.event, type: chunk.type, data: chunk.data,
-            createdAt: chunk.createdAt, isRead: false)
-        let push = InboxPush(entry)
-        let nodes = self.map.view?.members.map(\.node) ?? []
-        let tasks = nodes.map { node in self.loop.task { await self.push(push, to: chunk.users, on: node) } }
-        var delivered = 0
-        for task in tasks { delivered += await task.value }
-        return delivered
+    /// Pushes what was committed: one message per node that has recipients, unless it would be too large. Of one user the
+    /// pushes must come in the order of their sequences, in this call and from call to call.
+    /// - Returns: for each push the number of users to whom it was delivered.
+    package func push(_ pushes: [FanoutPush]) async -> [Int] {
+        let messages = self.divide(pushes)
+        guard !messages.isEmpty else { return pushes.map { _ in 0 } }
+        let tasks = messages.sorted { $0.key < $1.key }.map { node, messages in
+            self.loop.task { await self.push(messages, to: node) }
+        }
+        var delivered = pushes.map { _ in Set<UserKey>() }
+        for task in tasks {
+            for (index, users) in await task.value { delivered[index].formUnion(users) }
+        }
+        return delivered.map(\.count)
     }
 
-    private func push(_ push: InboxPush, to users: [UserID], on node: NodeID) async -> Int {
-        guard node != self.map.node else { return await self.deliverHere(push, to: users) }
+    /// What goes to one node at once.
+    private struct Message: Sendable {
+        var pushes: [FanoutPush] = []
+        /// Which of the caller's pushes each one is.
+        var indices: [Int] = []
+        var shards: Set<Shard> = []
+        var recipients = 0
+        var bytes = 0
+    }
+
+    /// Looks the recipients up, and gives each node those that are there.
+    private func divide(_ pushes: [FanoutPush]) -> [NodeID: [Message]] {
+        var messages: [NodeID: [Message]] = [:]
+        for (index, push) in pushes.enumerated() {
+            self.online.locate(push.recipients, \.user) { recipient, shard, node in
+                var message = messages[node]?.popLast() ?? Message()
+                if message.recipients >= self.limits.recipients
+                    || message.indices.last != index && !message.pushes.isEmpty
+                        && message.bytes + push.data.count > self.limits.bytes
+                {
+                    messages[node, default: []].append(message)
+                    message = Message()
+                }
+                if message.indices.last != index {
+                    message.indices.append(index)
+                    message.pushes.append(
+                        FanoutPush(
+                            event: push.event, type: push.type, data: push.data, createdAt: push.createdAt,
+                            recipients: []))
+                    message.bytes += push.data.count
+                }
+                message.pushes[message.pushes.count - 1].recipients.append(push.recipients[recipient])
+                message.recipients += 1
+                message.shards.insert(shard)
+                messages[node, default: []].append(message)
+            }
+        }
+        return messages
+    }
+
+    /// - Returns: whom it reached, by the caller's index.
+    private func push(_ messages: [Message], to node: NodeID) async -> [(Int, [UserKey])] {
+        var reached: [(Int, [UserKey])] = []
+        // One after the other, so that they arrive in order.
+        for message in messages {
+            guard let missed = await self.push(message, to: node) else { continue }
+            for (place, index) in message.indices.enumerated() {
+                let absent = Set(place < missed.count ? missed[place] : [])
+                reached.append((index, message.pushes[place].recipients.map(\.user).filter { !absent.contains($0) }))
+            }
+        }
+        return reached
+    }
+
+    /// - Returns: for each push those who were not there; nil where the node gave no answer.
+    private func push(_ message: Message, to node: NodeID) async -> [[UserKey]]? {
+        guard node != self.map.node else { return await self.deliverHere(message.pushes) }
+        guard self.owed[node] == nil else {
+            self.owed[node]?.formUnion(message.shards)
+            return nil
+        }
         var attempt = 0
-        while attempt < InboxPusher.attempts {
+        while attempt < self.limits.attempts {
             if attempt > 0 {
                 await self.loop.sleep(for: self.backoff.delay(attempt: attempt, random: self.random()))
-                guard self.map.view?.member(node) != nil else { return 0 }
+                // Who left the membership announces its users again, and compares then.
+                guard self.map.view?.member(node) != nil else { return nil }
             }
+            self.metrics.inboxPushMessages.increment()
             do throws(PeerFailure) {
                 let response = try await self.peers.request(
-                    .inboxPush(push, users: users), of: node, timeout: InboxPusher.answerTime)
-                if case .count(let delivered) = response { return delivered }
-                return 0
+                    .inboxPushes(message.pushes), of: node, timeout: self.limits.answerTime,
+                    bytes: self.metrics.inboxPushBytes)
+                if case .missed(let missed) = response { return missed }
+                // It does not understand: as good as lost.
+                break
             } catch {
                 // This node's own link is away for a moment: that is no attempt, as long as the others count on this node.
                 if error == .unavailable || error == .overloaded, self.map.holdsLease(at: self.loop.now) {
@@ -73,16 +156,58 @@ package actor InboxPusher {
             }
         }
         self.metrics.inboxPushesLost.increment()
-        self.logger.notice("a node did not answer a push", metadata: ["peer": "\(node)"])
-        return 0
+        self.logger.notice("a node did not answer a push: it has to compare", metadata: ["peer": "\(node)"])
+        self.owe(message.shards, node)
+        return nil
     }
 
+    // MARK: Lost pushes
+
+    private func owe(_ shards: Set<Shard>, _ node: NodeID) {
+        guard self.owed[node] == nil else {
+            self.owed[node]?.formUnion(shards)
+            return
+        }
+        self.owed[node] = shards
+        self.loop.task { await self.demandComparison(of: node) }
+    }
+
+    /// Asks until the node agreed and nothing was held back meanwhile, or until it left the membership.
+    private func demandComparison(of node: NodeID) async {
+        var attempt = 0
+        while let shards = self.owed[node] {
+            // A later incarnation has no session of before; one that was counted out compares when it is back.
+            guard self.map.view?.member(node) != nil else { break }
+            self.owed[node] = []
+            let response = try? await self.peers.request(
+                .doubtInboxes(shards.sorted()), of: node, timeout: self.limits.answerTime)
+            if case .done = response {
+                if self.owed[node]?.isEmpty != false { break }
+                attempt = 0
+            } else {
+                self.owed[node]?.formUnion(shards)
+                await self.loop.sleep(for: self.backoff.delay(attempt: attempt, random: self.random()))
+                attempt += 1
+            }
+        }
+        self.owed[node] = nil
+    }
+
+    // MARK: Here
+
     /// To the users' sessions on this node.
-    /// - Returns: to how many users it was delivered.
-    func deliverHere(_ push: InboxPush, to users: [UserID]) async -> Int {
-        var reached = Set<UserID>()
-        for hub in self.hubs { reached.formUnion(await hub.deliver(push, to: users)) }
-        return reached.count
+    /// - Returns: for each push the users who have none.
+    func deliverHere(_ pushes: [FanoutPush]) async -> [[UserKey]] {
+        var missed: [Set<UserKey>] = []
+        for (index, hub) in self.hubs.enumerated() {
+            let some = await hub.deliver(pushes)
+            if index == 0 {
+                missed = some.map { Set($0) }
+            } else {
+                for place in missed.indices { missed[place].formIntersection(some[place]) }
+            }
+        }
+        return missed.map { $0.sorted() }
     }
 
     /// To all of a user's sessions on this node but one.
@@ -92,13 +217,25 @@ package actor InboxPusher {
 }
 
 extension EdgeHub {
-    func deliver(_ push: InboxPush, to users: [UserID]) -> [UserID] {
-        users.filter { user in
-            var isDelivered = false
-            for session in self.sessions(of: user) where session.onThisLoop({ $0.deliver(push) }) {
-                isDelivered = true
+    /// - Returns: for each push the users without a session on this loop.
+    func deliver(_ pushes: [FanoutPush]) -> [[UserKey]] {
+        pushes.map { push in
+            // Recipients come in runs of one sequence.
+            var last: InboxPush?
+            return push.recipients.compactMap { recipient in
+                let sessions = self.sessions(of: recipient.user)
+                guard !sessions.isEmpty else { return recipient.user }
+                let notification: InboxPush
+                if let last, last.sequence == recipient.sequence {
+                    notification = last
+                } else {
+                    notification = InboxPush(push, sequence: recipient.sequence)
+                    last = notification
+                }
+                var isDelivered = false
+                for session in sessions where session.onThisLoop({ $0.deliver(notification) }) { isDelivered = true }
+                return isDelivered ? nil : recipient.user
             }
-            return isDelivered
         }
     }
 
@@ -106,5 +243,23 @@ extension EdgeHub {
         for session in self.sessions(of: user) where session.client != client {
             _ = session.onThisLoop { $0.deliver(push) }
         }
+    }
+}
+
+extension InboxPush {
+    init(_ push: FanoutPush, sequence: UInt64) {
+        self.init(
+            InboxEntry(
+                sequence: sequence, event: push.event, type: push.type, data: push.data, createdAt: push.createdAt,
+                isRead: false))
+    }
+}
+
+extension FanoutPush {
+    /// What a chunk of one shard has to push.
+    init(_ chunk: FanoutChunk) {
+        self.init(
+            event: chunk.event, type: chunk.type, data: chunk.data, createdAt: chunk.createdAt,
+            recipients: chunk.keys.map { Recipient($0, sequence: chunk.sequence) })
     }
 }

@@ -70,14 +70,19 @@ extension Node {
         return result
     }
 
+    /// Who is named by a token is known from then on.
+    package func identify(_ user: UserID) async throws(FanfareError) -> UserKey? {
+        guard let store = self.store else { return nil }
+        if let key = self.knownUsers.key(of: user) { return key }
+        guard let key = try await store.ensureUsers([user])[user] else { throw .internal }
+        self.knownUsers.insert(user, key)
+        return key
+    }
+
     package func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail {
         // Without a database the channel carries what is pushed now, and nothing was missed.
         guard let store = self.store else { return InboxTail(entries: [], top: sequence ?? 0, isTruncated: false) }
-        // Who is named by a token is known from then on.
-        if !self.knownUsers.contains(user) {
-            try await store.ensureUsers([user])
-            self.knownUsers.insert(user)
-        }
+        _ = try await self.identify(user)
         if let sequence {
             return try await store.inbox(
                 of: user, after: sequence, limit: self.configuration.session.inboxRecovery)

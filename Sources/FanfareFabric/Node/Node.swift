@@ -21,6 +21,9 @@ package final class Node: Sendable {
     let peers: Peers
     let service: PeerService
     let subscriptions: RoomSubscriptions
+    /// Who is online of the users whose shards this node owns.
+    package let online: OnlineUsers
+    let announcer: OnlineAnnouncer?
     let pusher: InboxPusher
     let fanout: Fanout?
     let surroundings: Surroundings
@@ -100,9 +103,11 @@ package final class Node: Sendable {
                 loop: loop, index: index, subscriptions: subscriptions, log: channelLog, limits: configuration.edge,
                 random: surroundings.random, logger: log, metrics: metrics)
         }
+        let online = OnlineUsers(map: map, limits: configuration.online, metrics: metrics)
+        self.online = online
         let pusher = InboxPusher(
-            loop: main, map: map, peers: peers, hubs: self.hubs, random: surroundings.random, logger: log,
-            metrics: metrics)
+            loop: main, map: map, peers: peers, online: online, hubs: self.hubs, limits: configuration.pusher,
+            random: surroundings.random, logger: log, metrics: metrics)
         self.pusher = pusher
         self.fanout = store.map { store in
             Fanout(
@@ -119,19 +124,28 @@ package final class Node: Sendable {
             configuration: configuration, map: map, membership: membership, hubs: self.hubs, slots: self.slots,
             subscriptions: subscriptions, loop: main, startedAt: self.startedAt)
         self.service = PeerService(
-            loop: main, map: map, peers: peers, slots: self.slots, hubs: self.hubs, pusher: pusher, logger: log,
-            describe: { await description.info() })
+            loop: main, map: map, peers: peers, slots: self.slots, hubs: self.hubs, pusher: pusher, online: online,
+            logger: log, describe: { await description.info() })
+        let hubs = self.hubs
+        let announcer = store.map { _ in
+            OnlineAnnouncer(
+                loop: main, map: map, peers: peers, online: online, hubs: hubs, lease: configuration.lease,
+                limits: configuration.online, random: surroundings.random, logger: log, metrics: metrics)
+        }
+        self.announcer = announcer
         let slots = self.slots
         views.listen { view in
             slots.viewChanged(map)
             peers.viewChanged(view)
+            online.viewChanged(view)
+            announcer?.onThisLoop { $0.viewChanged(view) }
             metrics.viewNumber.record(Double(view.number.number))
             metrics.members.record(Double(view.members.count))
             metrics.slotsOwned.record(Double(map.ownedSlots().count))
         }
         views.listenToLosses { slots.viewChanged(map) }
-        let hubs = self.hubs
         views.listenToJoins {
+            announcer?.onThisLoop { $0.renew() }
             for hub in hubs { hub.loop.execute { hub.onThisLoop { $0.repairInboxes() } } }
             // Others may push by a view without this node until they have learnt the new one.
             main.schedule(after: configuration.lease) {
@@ -146,8 +160,17 @@ package final class Node: Sendable {
         let service = self.service
         let fanout = self.fanout
         let membership = self.membership
-        for hub in self.hubs { hub.loop.execute { hub.onThisLoop { $0.start() } } }
+        let announcer = self.announcer
+        for hub in self.hubs {
+            hub.loop.execute {
+                hub.onThisLoop { hub in
+                    if let announcer { hub.announce(to: announcer) }
+                    hub.start()
+                }
+            }
+        }
         self.loops[0].execute {
+            announcer?.onThisLoop { $0.start() }
             membership.onThisLoop { $0.start() }
             if let fanout {
                 service.onThisLoop { $0.serve(fanout) }
@@ -225,6 +248,7 @@ package final class Node: Sendable {
             if start < sessions.count { await self.loops[0].sleep(for: pause) }
         }
         for hub in self.hubs { await hub.stop() }
+        await self.announcer?.stop()
         await self.membership.leave()
         self.logger.notice("drained", metadata: ["sessions": "\(sessions.count)"])
     }
@@ -263,6 +287,11 @@ struct ChannelLogs: ChannelLog {
     func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64] {
         guard let store = self.store else { return [:] }
         return try await store.inboxPositions(of: users)
+    }
+
+    func userKeys(of users: [UserID]) async throws(FanfareError) -> [UserID: UserKey] {
+        guard let store = self.store else { return [:] }
+        return try await store.ensureUsers(users)
     }
 
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory {

@@ -21,12 +21,15 @@ package struct NodeConfiguration: Sendable {
     package var router: RoomRouter.Limits
     package var edge: EdgeHub.Limits
     package var fanout: Fanout.Limits
+    package var online: OnlineLimits
+    package var pusher: InboxPusher.Limits
 
     package init(
         name: NodeID, address: String = "", version: String = "", weight: Int = 1, lease: Duration = .seconds(3),
         retention: Retention = Retention(), session: SessionLimits = SessionLimits(),
         slot: SlotWriter.Limits = SlotWriter.Limits(), router: RoomRouter.Limits = RoomRouter.Limits(),
-        edge: EdgeHub.Limits = EdgeHub.Limits(), fanout: Fanout.Limits = Fanout.Limits()
+        edge: EdgeHub.Limits = EdgeHub.Limits(), fanout: Fanout.Limits = Fanout.Limits(),
+        online: OnlineLimits = OnlineLimits(), pusher: InboxPusher.Limits = InboxPusher.Limits()
     ) {
         self.name = name
         self.address = address
@@ -39,5 +42,7 @@ package struct NodeConfiguration: Sendable {
         self.router = router
         self.edge = edge
         self.fanout = fanout
+        self.online = online
+        self.pusher = pusher
     }
 }

@@ -50,6 +50,8 @@ extension Session {
             // First reachable for pushes, then the position is read: nothing falls between the two.
             let user = self.user
             self.hub.onThisLoop { $0.register(self, user: user) }
+            await self.goOnline()
+            guard case .connecting = self.phase else { return }
             self.lastSerial += 1
             self.subscriptions[channel.name] = Subscription(
                 channel: channel, serial: self.lastSerial, isServerSide: true, isActive: true)

@@ -58,7 +58,7 @@ extension Session {
         return result
     }
 
-    /// - Returns: whether it was given to the client, now or before.
+    /// - Returns: whether it was given to the client, now or before, or will be.
     package func deliver(_ push: InboxPush) -> Bool {
         switch self.phase {
         case .closed, .refused, .new: return false
@@ -67,11 +67,11 @@ extension Session {
             return true
         case .connected: break
         }
-        guard self.inboxReads == 0 && !self.isRepairingInbox || push.sequence == 0 else {
+        if push.sequence > 0, self.inboxReads > 0 || self.inboxDoubt != nil {
             self.hold(push)
-            return true
+        } else {
+            self.give(push)
         }
-        self.give(push)
         return true
     }
 
@@ -87,7 +87,7 @@ extension Session {
 
     /// Who cannot be given what waits comes back and recovers it.
     private func hold(_ push: InboxPush) {
-        guard self.inboxHeld.count < 1000 else { return self.close(.insufficientState) }
+        guard self.inboxHeld.count < self.services.limits.inboxHeld else { return self.close(.insufficientState) }
         self.inboxHeld.append(push)
     }
 
@@ -96,25 +96,65 @@ extension Session {
         let held = self.inboxHeld
         self.inboxHeld = []
         for push in held { _ = self.deliver(push) }
+        if let doubt = self.inboxDoubt, !doubt.awaitsAnnouncement { self.hub.onThisLoop { $0.compareInbox(of: self) } }
+    }
+
+    // MARK: Online
+
+    /// Makes the session reachable for the pushes of the fan-out. Where the store gives no answer now, the hub asks again.
+    func goOnline() async {
+        do throws(FanfareError) {
+            guard let key = try await self.services.backend.identify(self.user) else { return }
+            self.goOnline(as: key)
+        } catch {
+            self.hub.onThisLoop { $0.identifyLater(self) }
+        }
+    }
+
+    func goOnline(as key: UserKey) {
+        guard self.isOpen, self.userKey == nil else { return }
+        self.userKey = key
+        self.doubtInbox(untilAnnounced: true)
+        let user = self.user
+        self.hub.onThisLoop { $0.online(self, user, key, isOnline: true) }
     }
 
     // MARK: Repair
+
+    var isOpen: Bool {
+        switch self.phase {
+        case .connecting, .connected: true
+        case .new, .refused, .closed: false
+        }
+    }
 
     var hasInbox: Bool {
         guard case .connected = self.phase else { return false }
         return !self.user.isAnonymous
     }
 
-    /// Pushes may have been lost: those that come wait until `trustInbox`.
-    func doubtInbox() {
-        if self.hasInbox { self.isRepairingInbox = true }
+    /// Pushes may have been lost: those that come wait until the inbox was compared, which the caller sees to.
+    /// - Parameter untilAnnounced: it makes sense to compare only when the owner of the shard knows of the user.
+    func doubtInbox(untilAnnounced: Bool = false) {
+        guard !self.user.isAnonymous else { return }
+        self.lastInboxDoubt += 1
+        self.inboxDoubt = InboxDoubt(
+            serial: self.lastInboxDoubt,
+            awaitsAnnouncement: untilAnnounced || self.inboxDoubt?.awaitsAnnouncement == true)
     }
 
-    var doubtsInbox: Bool { self.hasInbox && self.isRepairingInbox }
+    /// The owner of the shard knows of the user.
+    /// - Returns: whether the inbox has to be compared now.
+    func isAnnounced() -> Bool {
+        guard self.inboxDoubt?.awaitsAnnouncement == true else { return false }
+        self.inboxDoubt?.awaitsAnnouncement = false
+        return self.hasInbox
+    }
 
-    func trustInbox() {
-        guard self.isRepairingInbox else { return }
-        self.isRepairingInbox = false
+    /// The inbox was compared since this doubt came up: pushes flow again, unless there is a newer doubt.
+    func trustInbox(since serial: UInt64) {
+        guard let doubt = self.inboxDoubt, doubt.serial == serial, !doubt.awaitsAnnouncement else { return }
+        self.inboxDoubt = nil
         self.deliverHeldInbox()
     }
 
@@ -139,4 +179,11 @@ extension Session {
         if tail.isTruncated { return self.close(.insufficientState) }
         for entry in tail.entries { self.give(InboxPush(entry)) }
     }
+}
+
+/// Why a session holds its pushes.
+struct InboxDoubt {
+    /// A comparison that began before does not end it.
+    var serial: UInt64
+    var awaitsAnnouncement: Bool
 }

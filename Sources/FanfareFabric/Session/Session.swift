@@ -62,7 +62,11 @@ package actor Session: SessionHandler {
     var inboxHeld: [InboxPush] = []
     /// Reads of the inbox under way: pushes wait for them.
     var inboxReads = 0
-    var isRepairingInbox = false
+    /// Why pushes wait for a comparison; nil where they do not.
+    var inboxDoubt: InboxDoubt?
+    var lastInboxDoubt: UInt64 = 0
+    /// Nil where there is no database, or as long as it gave no answer.
+    var userKey: UserKey?
 
     private var awaitsPong = false
     private var staleTimer: ScheduledCall?
@@ -205,7 +209,8 @@ package actor Session: SessionHandler {
         self.waiting = Fifo()
         self.inboxHeld = []
         let user = self.user
-        self.hub.onThisLoop { $0.unregister(self, user: user) }
+        let key = self.userKey
+        self.hub.onThisLoop { $0.unregister(self, user: user, key: key) }
         self.services.metrics.sessionClosed()
     }
 

@@ -8,6 +8,8 @@ package protocol SessionBackend: NodeOperations {
     /// Runs a method of the application's vocabulary (`follow`, `start_stream` …) under the caller's identity.
     /// - Returns: raw JSON.
     func call(method: String, data: Bytes, caller: Caller) async throws(FanfareError) -> Bytes
+    /// Makes the user known to the store; nil where there is no database.
+    func identify(_ user: UserID) async throws(FanfareError) -> UserKey?
     /// The inbox after a sequence; nil for the position alone.
     func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail
 }
@@ -33,6 +35,8 @@ package struct SessionLimits: Sendable, Hashable {
     package var expiryGrace: Duration = .seconds(25)
     /// Publications of one user channel that are recovered at the most.
     package var inboxRecovery = 300
+    /// Pushes of one session that wait while its position is not certain; beyond it the client is sent away to recover.
+    package var inboxHeld = 1000
 
     package init() {}
 }

@@ -33,11 +33,27 @@ import Testing
         command(.subscribe(channel: "room:1", recoverSince: nil, info: [], data: [])),
         command(.unsubscribe(channel: "room:1")),
         command(.disconnect(.forced)), command(.refresh(.expired)), command(.refresh(.until(nil))),
-        command(.refresh(.until(-5))), .inboxPush(push, users: [UserID(unchecked: "a"), UserID(unchecked: "b")]),
-        .inboxPush(push, users: []), .notice(push, user: UserID(unchecked: "u"), except: ClientID("c")),
+        command(.refresh(.until(-5))), .notice(push, user: UserID(unchecked: "u"), except: ClientID("c")),
         .notice(push, user: UserID(unchecked: "u"), except: nil),
         .wakeShards([Shard(index: 0), Shard(index: Shard.count - 1)]),
+        .inboxPushes([]), .inboxPushes([fanout([]), fanout([(5, 7), (9, 7), (-1, 8), (.max, .max), (.min, 1)])]),
+        .doubtInboxes([Shard(index: 9)]), .doubtInboxes([]),
+        .onlineAnnouncements([
+            OnlineAnnouncement(shard: Shard(index: 1), base: nil, version: 1, joins: []),
+            OnlineAnnouncement(
+                shard: Shard(index: 255), base: 0, version: .max, joins: [UserKey(3), UserKey(4)],
+                leaves: [UserKey(.max), UserKey(1)]),
+        ]),
+        .onlineDigests([
+            OnlineDigest(shard: Shard(index: 0), version: 3, summary: UserSummary(count: 1, fold: .max))
+        ]),
     ]
+
+    static func fanout(_ recipients: [(Int64, UInt64)]) -> FanoutPush {
+        FanoutPush(
+            event: EventID(8), type: "raid", data: Bytes("{}".utf8), createdAt: Timestamp(milliseconds: -1),
+            recipients: recipients.map { FanoutPush.Recipient(UserKey($0.0), sequence: $0.1) })
+    }
 
     static let responses: [PeerResponse] = [
         .published(AppendedEntry(position: position, outcome: .appended)),
@@ -50,7 +66,9 @@ import Testing
             NodeInfo(
                 node: NodeID("n"), incarnation: "i", version: "1", state: .draining, slots: 1, sessions: 2, users: 3,
                 subscriptions: 4, channels: 5, rooms: 6, uptimeSeconds: 7)),
-        .count(-1), .refused(.moved), .refused(.unavailable), .refused(.unknownOutcome), .refused(.overloaded),
+        .missed([]), .missed([[], [UserKey(4), UserKey(2)]]), .online(OnlineAnswer()),
+        .online(OnlineAnswer(wanted: [Shard(index: 1)], refused: [Shard(index: 2), Shard(index: 3)])),
+        .refused(.moved), .refused(.unavailable), .refused(.unknownOutcome), .refused(.overloaded),
         .refused(.refused(.tooManyRequests)),
     ]
 
