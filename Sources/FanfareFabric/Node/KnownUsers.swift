@@ -1,8 +1,8 @@
 import FanfareModel
 import Synchronization
 
-/// Users of whom the store has been told, with their keys: each is told once, not with each connection. Bounded: where there are more, those
-/// who did not come for the longest are forgotten, and told again.
+/// Users of whom the store has been told, with their keys: each is told once, not with each connection. Bounded: where there
+/// are more, those who did not come for the longest are forgotten, and told again.
 final class KnownUsers: Sendable {
     private struct Generations {
         var young: [UserID: UserKey] = [:]
