@@ -167,6 +167,8 @@ extension Session {
     /// Gives what the inbox has beyond the last one given.
     /// - Throws: where the store gives no answer now.
     func catchUp(with positions: [UserID: UInt64]) async throws(FanfareError) {
+        // What is read for an answer comes in it, and not before: the inbox is compared again after the answer.
+        guard self.inboxReads == 0 else { return self.doubtInbox() }
         guard self.isBehind(positions), let top = positions[self.user] else { return }
         guard let since = self.inboxSequence else {
             // The store was away when the client connected: it hears of what comes from now on.
@@ -175,6 +177,7 @@ extension Session {
         }
         let tail = try await self.services.backend.inbox(of: self.user, after: since)
         guard case .connected = self.phase else { return }
+        guard self.inboxReads == 0 else { return self.doubtInbox() }
         // Too much for pushes: the client recovers, and is told how.
         if tail.isTruncated { return self.close(.insufficientState) }
         for entry in tail.entries { self.give(InboxPush(entry)) }
