@@ -39,14 +39,15 @@ package actor FanoutShard {
     /// - Throws: what keeps it from going on for now.
     func work() async throws(EngineError) {
         var timesFenced = 0
-        // An owner whose lease is over may not know who is online any more.
-        while self.map.owns(self.shard.slot), self.map.holdsLease(at: self.loop.now) {
+        while self.map.owns(self.shard.slot) {
             do throws(EngineError) {
                 let fence = try await self.obtainFence()
                 guard let chunk = try await self.store.workChunk(self.shard, fence: fence, limit: self.chunkSize) else {
                     return
                 }
                 self.metrics.fanoutRows.increment(by: chunk.users.count)
+                // Others may have been told meanwhile who is online. The rows count all the same: the store has fenced them.
+                if !self.map.holdsLease(at: self.loop.now) { await self.pusher.distrust(self.shard) }
                 let delivered = await self.pusher.push([FanoutPush(chunk)])[0]
                 try await self.store.pushed(chunk, deliveredOnline: delivered, fence: fence)
             } catch {

@@ -163,6 +163,13 @@ package actor InboxPusher {
 
     // MARK: Lost pushes
 
+    /// This node may not know any more who of the shard is online elsewhere: all others have to compare.
+    func distrust(_ shard: Shard) {
+        for member in self.map.view?.members ?? [] where member.node != self.map.node {
+            self.owe([shard], member.node)
+        }
+    }
+
     private func owe(_ shards: Set<Shard>, _ node: NodeID) {
         guard self.owed[node] == nil else {
             self.owed[node]?.formUnion(shards)
