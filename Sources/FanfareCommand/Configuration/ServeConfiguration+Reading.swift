@@ -243,6 +243,9 @@ extension ServeConfiguration.Limits {
         self.deadLetterLimit = try values.integer(
             "dead_letter_limit", in: 100...10_000_000, default: self.deadLetterLimit)
         self.deadLetterTime = try values.duration("dead_letter_ttl", in: ages, default: self.deadLetterTime)
+        self.inboxHeld = try values.integer("inbox_held", in: 1...100_000, default: self.inboxHeld)
+        self.onlineUsers = try values.integer("online_users", in: 0...10_000_000, default: self.onlineUsers)
+        self.onlineChanges = try values.integer("online_changes", in: 1...1_000_000, default: self.onlineChanges)
 
         self.heartbeatLease = try values.duration(
             "heartbeat_lease", in: .milliseconds(300)...(.seconds(300)), default: self.heartbeatLease)

@@ -74,6 +74,9 @@ package struct ServeConfiguration: Sendable {
         package var inboxRecovery = 300
         package var deadLetterLimit = 100_000
         package var deadLetterTime: Duration = .seconds(30 * 86_400)
+        package var inboxHeld = 1000
+        package var onlineUsers = 50_000
+        package var onlineChanges = 2000
 
         package var heartbeatLease: Duration = .seconds(3)
         package var drainDeadline: Duration = .seconds(8)

@@ -178,6 +178,9 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("inbox-recovery"), help: .setting("inbox_recovery")) var inboxRecovery: String?
     @Option(name: .customLong("dead-letter-limit"), help: .setting("dead_letter_limit")) var deadLetterLimit: String?
     @Option(name: .customLong("dead-letter-ttl"), help: .setting("dead_letter_ttl")) var deadLetterTTL: String?
+    @Option(name: .customLong("inbox-held"), help: .setting("inbox_held")) var inboxHeld: String?
+    @Option(name: .customLong("online-users"), help: .setting("online_users")) var onlineUsers: String?
+    @Option(name: .customLong("online-changes"), help: .setting("online_changes")) var onlineChanges: String?
 
     var values: [String: String?] {
         [
@@ -195,6 +198,9 @@ struct RoomOptions: ParsableArguments {
             "inbox_recovery": self.inboxRecovery,
             "dead_letter_limit": self.deadLetterLimit,
             "dead_letter_ttl": self.deadLetterTTL,
+            "inbox_held": self.inboxHeld,
+            "online_users": self.onlineUsers,
+            "online_changes": self.onlineChanges,
         ]
     }
 }

@@ -99,6 +99,9 @@ package struct Setting: Sendable, Hashable {
         Setting("inbox_recovery", default: "300", "Notifications recovered on a reconnect."),
         Setting("dead_letter_limit", default: "100000", "Dead letters kept; beyond it the oldest go."),
         Setting("dead_letter_ttl", default: "30d", "Time that a dead letter is kept after it was settled."),
+        Setting("inbox_held", default: "1000", "Notifications that wait for one session to be sure of its position."),
+        Setting("online_users", default: "50000", "Users of one fan-out shard that its owner knows to be online."),
+        Setting("online_changes", default: "2000", "Comings and goings of one fan-out shard that wait to be told."),
         // Cluster.
         Setting("heartbeat_lease", default: "3s", "Time after which a silent node is taken for dead."),
         Setting("drain_deadline", default: "8s", "Time for leaving in peace."),

@@ -47,6 +47,8 @@ package struct FabricMetrics: Sendable {
     let inboxPushMessages = Count(label: "fanfare_inbox_push_messages_total")
     let inboxPushBytes = Count(label: "fanfare_inbox_push_bytes_total")
     let onlineUsers = Level(label: "fanfare_online_users")
+    let onlineFullest = Level(label: "fanfare_online_users_fullest")
+    let onlineChanges = Level(label: "fanfare_online_changes")
     let onlineRefused = Count(label: "fanfare_online_users_refused_total")
     let onlineAnnouncements = Count(label: "fanfare_online_announcements_total")
     let onlineOverflows = Count(label: "fanfare_online_announcements_overflowed_total")

@@ -129,11 +129,13 @@ actor OnlineAnnouncer {
 
     private func announce() async {
         await self.holdDoubtedPushes()
+        self.metrics.onlineChanges.record(Double(self.ledger.waitingChanges))
         for node in self.ledger.due.subtracting(self.busy).sorted() {
             self.busy.insert(node)
             self.loop.task {
                 await self.announce(to: node)
                 self.busy.remove(node)
+                self.metrics.onlineChanges.record(Double(self.ledger.waitingChanges))
                 if !self.ledger.due.isEmpty { self.gather() }
             }
         }

@@ -39,6 +39,9 @@ package struct OnlineDirectory: Sendable {
     /// Users, each counted once.
     package var count: Int { self.places.count }
 
+    /// Users of the shard that has the most.
+    package var largestCount: Int { self.counts.max() ?? 0 }
+
     package func count(in shard: Shard) -> Int { self.counts[shard.index] }
 
     package func users(in shard: Shard) -> [UserKey] {

@@ -62,6 +62,9 @@ package struct OnlineLedger: Sendable {
 
     package init(limits: OnlineLimits = OnlineLimits()) { self.limits = limits }
 
+    /// Changes that wait for their announcement, of all shards.
+    package var waitingChanges: Int { self.streams.reduce(0) { $0 + $1.changes.count } }
+
     // MARK: Users
 
     /// The user has sessions on one more loop.

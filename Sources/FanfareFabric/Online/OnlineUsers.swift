@@ -60,7 +60,7 @@ package final class OnlineUsers: Sendable {
                 case .wanted: answer.wanted.append(announcement.shard)
                 }
             }
-            self.metrics.onlineUsers.record(Double(directory.count))
+            self.record(directory)
         }
         return answer
     }
@@ -85,7 +85,12 @@ package final class OnlineUsers: Sendable {
         self.directory.withLock { directory in
             directory.keep(
                 isMember: { view.member($0)?.incarnation == $1 }, isOwned: { self.map.owns($0.slot) })
-            self.metrics.onlineUsers.record(Double(directory.count))
+            self.record(directory)
         }
+    }
+
+    private func record(_ directory: borrowing OnlineDirectory) {
+        self.metrics.onlineUsers.record(Double(directory.count))
+        self.metrics.onlineFullest.record(Double(directory.largestCount))
     }
 }

@@ -73,6 +73,8 @@ struct MetricDescription: Sendable {
         "fanfare_inbox_push_messages_total": .init("Messages with pushes sent to other nodes."),
         "fanfare_inbox_push_bytes_total": .init("Bytes of the messages with pushes sent to other nodes."),
         "fanfare_online_users": .init("Users online anywhere whose shards this node owns."),
+        "fanfare_online_users_fullest": .init("Users online anywhere of the fullest shard that this node owns."),
+        "fanfare_online_changes": .init("Comings and goings that wait to be told to the owners of their shards."),
         "fanfare_online_users_refused_total": .init("Users beyond the limit of their shard: compared, not pushed."),
         "fanfare_online_announcements_total": .init("Announcements of users who came or went."),
         "fanfare_online_announcements_overflowed_total": .init("Changes given up for a snapshot: too many waited."),

@@ -254,6 +254,9 @@ extension NodeConfiguration {
         self.session.expiryGrace = limits.expiryGrace
         self.session.inboxRecovery = limits.inboxRecovery
         self.slot.rooms = limits.ownedRooms
+        self.session.inboxHeld = limits.inboxHeld
+        self.online.usersPerShard = limits.onlineUsers
+        self.online.changesPerShard = limits.onlineChanges
         self.slot.waitingCount = limits.slotQueue
         self.slot.waitingBytes = limits.slotQueueBytes
         self.router.requests = limits.roomRequests
