@@ -50,21 +50,22 @@ package protocol Store: Sendable {
 
     // MARK: Fan-out
 
-    /// Takes the fence of `shard` for this owner: as `Broker.claim`, kept in PostgreSQL.
-    func claimShard(_ shard: Shard, view: ViewNumber, node: NodeID, incarnation: String) async throws(EngineError)
-        -> Fence
-    /// Turns outbox rows into jobs, one per shard with recipients, in commit order per streamer; skips no row that
-    /// commits late. Safe to run on several nodes at once.
-    /// - Returns: the shards that have new jobs, and whether there is more to do.
+    /// Takes the fences of `shards` for this owner: as `Broker.claim`, kept in PostgreSQL.
+    /// - Returns: without those that were claimed under a newer view.
+    func claimShards(_ shards: [Shard], view: ViewNumber, node: NodeID, incarnation: String) async throws(EngineError)
+        -> [Shard: Fence]
+    /// Moves events from the outbox into the log that the shards work from, in commit order per streamer; skips no row
+    /// that commits late. Safe to run on several nodes at once.
+    /// - Returns: the shards that have something to do, and whether there is more.
     func relayOutbox(limit: Int) async throws(EngineError) -> OutboxRelay
-    /// The shards among `shards` that have work that is due.
-    func shardsWithWork(_ shards: [Shard]) async throws(EngineError) -> [Shard]
-    /// Works the next chunk of the shard's first due job: inbox rows and the job's cursor in one transaction, fenced.
-    /// Returns nil where nothing is due. What fails for good becomes a dead letter and the job goes on; what fails for
-    /// now is set aside with backoff. See `FanoutChunk` for what must be pushed next.
-    func workChunk(_ shard: Shard, fence: Fence, limit: Int) async throws(EngineError) -> FanoutChunk?
-    /// The pushes of `chunk` reached their nodes: it is not offered again after a take-over.
-    func pushed(_ chunk: FanoutChunk, deliveredOnline: Int, fence: Fence) async throws(EngineError)
+    /// Works what is due in the order's shards: takes new events up and writes inbox rows, all in one transaction with the
+    /// shards' positions and jobs' cursors, fenced. Small events are written whole, large ones chunk by chunk in fair
+    /// order. What fails for good becomes a dead letter and the rest goes on; what fails for now is set aside with
+    /// backoff.
+    func workFanout(_ order: FanoutOrder) async throws(EngineError) -> FanoutBatch
+    /// What was committed in these shards and not settled, for those of `users` (the ones online) whom it is for.
+    /// - Returns: pushes and the settlement that makes them good.
+    func unsettledPushes(_ shards: [Shard: Fence], to users: [UserKey]) async throws(EngineError) -> FanoutBatch
 
     // MARK: Dead letters
 
@@ -343,43 +344,6 @@ package struct OutboxRelay: Sendable, Hashable {
         self.shards = shards
         self.events = events
         self.hasMore = hasMore
-    }
-}
-
-/// Inbox rows that were committed and have to be pushed to those of their users who are online.
-package struct FanoutChunk: Sendable, Hashable {
-    package var shard: Shard
-    package var job: Int64
-    /// The offset of the pushes on `user:<id>`.
-    package var sequence: UInt64
-    package var event: EventID
-    package var type: String
-    /// Raw JSON.
-    package var data: Bytes
-    package var createdAt: Timestamp
-    package var users: [UserID]
-    /// The keys of `users`, in the same order.
-    package var keys: [UserKey]
-    /// Identifies the chunk within its job: the cursor after it.
-    package var cursor: Int64
-    /// No recipients are left after this chunk.
-    package var isLast: Bool
-
-    package init(
-        shard: Shard, job: Int64, sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp,
-        users: [UserID], keys: [UserKey], cursor: Int64, isLast: Bool
-    ) {
-        self.shard = shard
-        self.job = job
-        self.sequence = sequence
-        self.event = event
-        self.type = type
-        self.data = data
-        self.createdAt = createdAt
-        self.users = users
-        self.keys = keys
-        self.cursor = cursor
-        self.isLast = isLast
     }
 }
 

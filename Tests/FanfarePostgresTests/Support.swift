@@ -75,31 +75,50 @@ struct Owner {
     var view: UInt64 = 1
     var generation = "first"
 
-    func claim(_ shard: Shard, of store: PostgresStore) async throws -> Fence {
-        try await store.claimShard(
-            shard, view: ViewNumber(generation: self.generation, number: self.view), node: self.node, incarnation: "i")
+    func claim(_ shards: [Shard] = Shard.all, of store: PostgresStore) async throws -> [Shard: Fence] {
+        try await store.claimShards(
+            shards, view: ViewNumber(generation: self.generation, number: self.view), node: self.node, incarnation: "i")
     }
 
-    /// Works all jobs that are due, and says that every push arrived.
+    /// Relays, works all that is due and says that every push arrived.
+    /// - Parameter online: the users to whom what was not settled is pushed again.
     @discardableResult
-    func work(_ store: PostgresStore, limit: Int = 100) async throws -> [FanoutChunk] {
+    func work(
+        _ store: PostgresStore, limit: Int = 100, online: [UserKey] = []
+    ) async throws -> [FanoutPush] {
         while try await store.relayOutbox(limit: 100).hasMore {}
-        var chunks: [FanoutChunk] = []
-        for shard in try await store.shardsWithWork(Shard.all) {
-            chunks += try await self.work(store, shard, limit: limit)
-        }
-        return chunks
+        return try await self.workShards(store, limit: limit, online: online)
     }
 
-    func work(_ store: PostgresStore, _ shard: Shard, limit: Int) async throws -> [FanoutChunk] {
-        var chunks: [FanoutChunk] = []
-        let fence = try await self.claim(shard, of: store)
-        while let chunk = try await store.workChunk(shard, fence: fence, limit: limit) {
-            chunks.append(chunk)
-            try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
+    @discardableResult
+    func workShards(
+        _ store: PostgresStore, _ shards: [Shard] = Shard.all, limit: Int = 100, online: [UserKey] = []
+    ) async throws -> [FanoutPush] {
+        var pushes: [FanoutPush] = []
+        var order = FanoutOrder(shards: try await self.claim(shards, of: store), limit: limit)
+        while true {
+            let batch = try await store.workFanout(order)
+            pushes += batch.pushes
+            order.cursor = batch.cursor
+            order.settling = batch.settlement
+            for shard in batch.fenced { order.shards[shard] = nil }
+            if !batch.unsettled.isEmpty {
+                let fences = order.shards.filter { batch.unsettled.contains($0.key) }
+                let again = try await store.unsettledPushes(fences, to: online)
+                pushes += again.pushes
+                if var settlement = again.settlement {
+                    if let settling = order.settling { settlement.merge(settling) }
+                    order.settling = settlement
+                }
+            }
+            guard batch.hasMore || order.settling != nil else { return pushes }
         }
-        return chunks
     }
+}
+
+extension [FanoutPush] {
+    var users: [UserKey] { self.flatMap { $0.recipients.map(\.user) } }
+    var sequences: [UInt64] { self.flatMap { $0.recipients.map(\.sequence) } }
 }
 
 /// The code of a `FanfareError`, to expect it.
@@ -127,6 +146,20 @@ extension Logger {
 }
 
 extension PostgresConnection {
+    /// The keys of users that the store knows.
+    func keys(_ users: [UserID]) throws -> [UserKey] {
+        try self.run { session in
+            let rows = try session.query(
+                """
+                SELECT u.id FROM unnest($1::text[]) WITH ORDINALITY AS n (name, place) JOIN users u ON u.name = n.name
+                ORDER BY n.place
+                """, [.texts(users.map(\.rawValue))])
+            var keys: [UserKey] = []
+            for row in rows.indices { keys.append(UserKey(try rows.int64(row, 0))) }
+            return keys
+        }
+    }
+
     func databaseName() throws -> String {
         try self.run { try $0.query("SELECT current_database()::text").string(0, 0) }
     }

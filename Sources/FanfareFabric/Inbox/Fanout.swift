@@ -3,14 +3,14 @@ import FanfareEngines
 import FanfareModel
 import Logging
 
-/// Runs the durable fan-out of this node: relays the outbox into jobs, and lets the shards that this node owns work theirs,
-/// a few at a time. Wake-ups make it fast; polling makes it certain.
+/// Runs the durable fan-out of this node: relays the outbox into the log of events, and lets the workers of the shards that
+/// this node owns take them up. Wake-ups make it fast; polling makes it certain.
 package actor Fanout {
     package struct Limits: Sendable, Hashable {
-        /// Shards that work at once on this node; each holds a database connection while it writes.
-        package var width = 3
-        /// Inbox rows of one transaction.
-        package var chunkSize = 5000
+        /// Workers of this node: each has a part of its shards, and holds a database connection while it writes.
+        package var workers = 2
+        /// Inbox rows of one transaction, about.
+        package var batchSize = 5000
         /// Outbox rows relayed in one transaction.
         package var relaySize = 100
         package var pollInterval: Duration = .milliseconds(500)
@@ -26,16 +26,14 @@ package actor Fanout {
     private let limits: Limits
     private let logger: Logger
     private let metrics: FabricMetrics
-    private let makeShard: @Sendable (Shard) -> FanoutShard
+    private let workers: [FanoutWorker]
 
-    private var shards: [Shard: FanoutShard] = [:]
-    /// Shards that may have work, in the order in which that was learnt.
-    private var due: [Shard] = []
-    private var working: Set<Shard> = []
+    /// Workers that may have something to do, and those that are at it.
+    private var due: Set<Int> = []
+    private var working: Set<Int> = []
     private var isRelaying = false
     private var wantsRelay = false
     private var isStopped = false
-    private var isPolling = false
     private var backoff = Backoff(base: .milliseconds(200), cap: .seconds(5))
     private var failures = 0
     private var pausedUntil: MonotonicInstant?
@@ -44,7 +42,7 @@ package actor Fanout {
     init(
         loop: any Loop, store: any Store, map: ClusterMap, peers: Peers, limits: Limits,
         random: @escaping @Sendable () -> UInt64, logger: Logger, metrics: FabricMetrics,
-        makeShard: @escaping @Sendable (Shard) -> FanoutShard
+        makeWorker: (_ index: Int, _ shards: [Shard]) -> FanoutWorker
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -55,40 +53,38 @@ package actor Fanout {
         self.random = random
         self.logger = logger
         self.metrics = metrics
-        self.makeShard = makeShard
+        let count = max(1, limits.workers)
+        self.workers = (0..<count).map { index in
+            makeWorker(index, stride(from: index, to: Shard.count, by: count).map(Shard.init(index:)))
+        }
     }
 
     func start() { self.poll() }
 
-    func stop() { self.isStopped = true }
+    func stop() async {
+        self.isStopped = true
+        for worker in self.workers { await worker.stop() }
+    }
 
     /// An event was accepted on this node.
     func eventAccepted() { self.relaySoon() }
 
-    /// These shards have jobs.
+    /// These shards have something to do.
     func wake(_ shards: [Shard]) {
-        for shard in shards where self.map.owns(shard.slot) && !self.due.contains(shard) { self.due.append(shard) }
+        for shard in shards where self.map.owns(shard.slot) { self.due.insert(shard.index % self.workers.count) }
         self.workMore()
     }
 
     private func poll() {
         guard !self.isStopped else { return }
         self.relaySoon()
-        if !self.isPolling {
-            self.isPolling = true
-            self.loop.task { await self.findWork() }
-        }
+        self.due.formUnion(self.workers.indices)
+        self.workMore()
         // Nodes that started together do not ask together.
         let jitter = Int64(self.random() % 1000)
         self.loop.schedule(after: self.limits.pollInterval + .nanoseconds(jitter * 100_000)) {
             self.onThisLoop { $0.poll() }
         }
-    }
-
-    private func findWork() async {
-        let owned = (0..<Shard.count).map(Shard.init(index:)).filter { self.map.owns($0.slot) }
-        if !owned.isEmpty, let due = try? await self.store.shardsWithWork(owned) { self.wake(due) }
-        self.isPolling = false
     }
 
     // MARK: Outbox
@@ -134,36 +130,31 @@ package actor Fanout {
         self.wake(shards)
     }
 
-    // MARK: Shards
+    // MARK: Workers
 
     private func workMore() {
         guard !self.isStopped else { return }
         if let pausedUntil = self.pausedUntil, self.loop.now < pausedUntil { return }
-        while self.working.count < self.limits.width,
-            let index = self.due.firstIndex(where: { !self.working.contains($0) })
-        {
-            let shard = self.due.remove(at: index)
-            guard self.map.owns(shard.slot) else { continue }
-            self.working.insert(shard)
-            self.loop.task { await self.work(shard) }
+        for index in self.due.subtracting(self.working).sorted() {
+            self.due.remove(index)
+            self.working.insert(index)
+            self.loop.task { await self.work(index) }
         }
     }
 
-    private func work(_ shard: Shard) async {
-        let actor = self.shards[shard] ?? self.makeShard(shard)
-        self.shards[shard] = actor
+    private func work(_ index: Int) async {
         do throws(EngineError) {
-            try await actor.work()
+            try await self.workers[index].work()
             self.failures = 0
         } catch {
-            // Polling finds the shard again; a database in trouble is not asked more often for it.
+            // Polling comes back to it; a database in trouble is not asked more often for it.
             self.metrics.fanoutFailures.increment()
-            self.logger.debug("a fan-out shard waits", metadata: ["shard": "\(shard)", "error": "\(error)"])
+            self.logger.debug("the fan-out waits", metadata: ["worker": "\(index)", "error": "\(error)"])
             let pause = self.backoff.delay(attempt: self.failures, random: self.random())
             self.failures += 1
             self.pausedUntil = self.loop.now + pause
         }
-        self.working.remove(shard)
+        self.working.remove(index)
         self.workMore()
     }
 }

@@ -261,12 +261,3 @@ extension InboxPush {
                 isRead: false))
     }
 }
-
-extension FanoutPush {
-    /// What a chunk of one shard has to push.
-    init(_ chunk: FanoutChunk) {
-        self.init(
-            event: chunk.event, type: chunk.type, data: chunk.data, createdAt: chunk.createdAt,
-            recipients: chunk.keys.map { Recipient($0, sequence: chunk.sequence) })
-    }
-}

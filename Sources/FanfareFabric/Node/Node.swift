@@ -113,10 +113,10 @@ package final class Node: Sendable {
             Fanout(
                 loop: main, store: store, map: map, peers: peers, limits: configuration.fanout,
                 random: surroundings.random, logger: log, metrics: metrics
-            ) { shard in
-                FanoutShard(
-                    shard: shard, loop: loops[shard.index % loops.count], store: store, map: map,
-                    membership: membership, pusher: pusher, chunkSize: configuration.fanout.chunkSize, logger: log,
+            ) { index, shards in
+                FanoutWorker(
+                    shards: shards, loop: loops[index % loops.count], store: store, map: map, membership: membership,
+                    online: online, pusher: pusher, batchSize: configuration.fanout.batchSize, logger: log,
                     metrics: metrics)
             }
         }

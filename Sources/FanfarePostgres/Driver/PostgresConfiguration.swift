@@ -37,6 +37,9 @@ package struct PostgresConfiguration: Sendable {
     /// Whether the schema is brought up to date on the first connection. Otherwise an older schema is refused.
     package var migrates = true
 
+    /// Recipients up to which an event is written whole, by each of its shards at once. Above, there are jobs, which go on
+    /// chunk by chunk.
+    package var directRecipients = 2000
     /// Attempts of a fan-out job that fail for now, before it becomes a dead letter.
     package var jobAttempts = 8
     /// Rows of one job that may fail for good one by one, before the whole job becomes a dead letter.

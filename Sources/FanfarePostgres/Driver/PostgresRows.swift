@@ -87,6 +87,15 @@ package final class PostgresRows {
         return texts
     }
 
+    /// Of int2[] and int8[] without nulls.
+    package func int64s(_ row: Int, _ column: Int) throws(PostgresError) -> [Int64] {
+        let integers = try self.value(row, column, [1005, 1016]) { Self.integers($0) }
+        guard let integers else {
+            throw PostgresError(.unexpectedAnswer, "column \(column) holds a malformed array of integers")
+        }
+        return integers
+    }
+
     /// The one row's one integer.
     package func onlyInt64() throws(PostgresError) -> Int64 {
         guard self.count == 1 else {
@@ -114,6 +123,29 @@ package final class PostgresRows {
 
     private static func bigEndian(_ bytes: some Sequence<UInt8>) -> UInt64 {
         bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    }
+
+    private static func integers(_ bytes: UnsafeRawBufferPointer) -> [Int64]? {
+        func int32(_ offset: Int) -> Int32 {
+            Int32(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int32.self))
+        }
+        // Dimensions, whether there are nulls, the elements' type; then length and lower bound of the one dimension.
+        guard bytes.count >= 12 else { return nil }
+        guard int32(0) == 1 else { return int32(0) == 0 ? [] : nil }
+        guard bytes.count >= 20, int32(4) == 0 else { return nil }
+        let width = int32(8) == 21 ? 2 : 8
+        let count = Int(int32(12))
+        guard count >= 0, bytes.count == 20 + count * (4 + width) else { return nil }
+        return [Int64](unsafeUninitializedCapacity: count) { integers, initialized in
+            for index in 0..<count {
+                let offset = 20 + index * (4 + width) + 4
+                integers[index] =
+                    width == 2
+                    ? Int64(Int16(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int16.self)))
+                    : Int64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int64.self))
+            }
+            initialized = count
+        }
     }
 
     private static func texts(_ bytes: UnsafeRawBufferPointer) -> [String]? {

@@ -197,14 +197,14 @@ extension PostgresSession {
     }
 
     private func discardLetters(_ ids: [Int64]) throws(PostgresError) {
-        let jobs = try self.query(
+        let gone = try self.query(
             """
-            SELECT j.id, j.shard FROM fanout_jobs j JOIN dead_letters d ON d.job_id = j.id
-            WHERE d.id = ANY($1) AND d.kind = 'fanout' AND j.state = 1 ORDER BY j.event_id, j.id FOR UPDATE OF j
+            DELETE FROM fanout_jobs j USING dead_letters d
+            WHERE d.id = ANY($1) AND d.kind = 'fanout' AND d.job_id = j.id AND j.state = 1 RETURNING j.event_id
             """, [.int8s(ids)])
-        for row in jobs.indices {
-            try self.finishJob(try jobs.int64(row, 0), Shard(index: try jobs.int(row, 1)))
-        }
+        var events: Set<EventID> = []
+        for row in gone.indices { events.insert(EventID(try gone.int64(row, 0))) }
+        if !events.isEmpty { try self.completeEvents(events.sorted()) }
         try self.query(
             """
             WITH gone AS (
@@ -212,7 +212,7 @@ extension PostgresSession {
                 WHERE d.id = ANY($1) AND d.kind = 'outbox' AND d.event_id = o.event_id AND o.is_dead
                 RETURNING o.event_id
             )
-            UPDATE fanouts f SET shards_total = 0, completed_at = clock_timestamp() FROM gone g
+            UPDATE fanouts f SET shards_total = 0, total = 0, completed_at = clock_timestamp() FROM gone g
             WHERE f.event_id = g.event_id
             """, [.int8s(ids)])
     }

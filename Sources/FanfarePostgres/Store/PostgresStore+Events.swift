@@ -106,19 +106,29 @@ extension PostgresStore {
 
     package func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus {
         try await self.read("event_status") { session in
-            // One statement: jobs that are done move from one table to the other between two.
+            // One statement: tallies move from one table to the other between two.
             let rows = try session.query(
                 """
                 SELECT e.type, e.created_at, f.completed_at, COALESCE(f.shards_total, 0),
-                    COALESCE(f.shards_total - f.shards_open, 0),
-                    f.recipients + COALESCE(j.recipients, 0)::bigint,
-                    f.delivered_online + COALESCE(j.delivered_online, 0)::bigint,
+                    CASE
+                        WHEN f.number IS NULL OR f.completed_at IS NOT NULL THEN COALESCE(f.shards_total, 0)
+                        ELSE f.shards_total - (
+                            SELECT count(*)::int FROM shards s WHERE s.shard = ANY(f.shards) AND (
+                                s.settled_position < f.number OR EXISTS (
+                                    SELECT FROM fanout_jobs j
+                                    WHERE j.event_id = f.event_id AND j.shard = s.shard AND NOT j.is_replay
+                                )
+                            )
+                        )
+                    END,
+                    f.recipients + COALESCE(t.recipients, 0)::bigint,
+                    f.delivered_online + COALESCE(t.delivered, 0)::bigint,
                     (SELECT count(*) FROM dead_letters d WHERE d.event_id = e.id AND d.state = 0)
                 FROM events e JOIN fanouts f ON f.event_id = e.id
                 CROSS JOIN (
-                    SELECT sum(recipients) AS recipients, sum(delivered_online) AS delivered_online
-                    FROM fanout_jobs WHERE event_id = $1
-                ) j
+                    SELECT sum(recipients) AS recipients, sum(delivered) AS delivered
+                    FROM fanout_tallies WHERE event_id = $1
+                ) t
                 WHERE e.id = $1
                 """, [.int8(event.rawValue)])
             guard !rows.isEmpty else { throw FanfareError.badRequest("unknown event_id") }

@@ -25,6 +25,9 @@ extension PostgresStore {
                     WHERE scope = 'call' AND created_at < now() - interval '1 hour' LIMIT 10000
                 )
                 """)
+            // What a crash between a settlement and its completion left.
+            try session.completeEvents(nil)
+            try session.foldTallies()
             let rows = try session.query(
                 """
                 SELECT (SELECT count(*) FROM outbox WHERE NOT is_dead),

@@ -4,8 +4,8 @@ import Logging
 import Metrics
 
 extension PostgresStore {
-    /// One relay works at a time in the cluster, others return at once: jobs get their ids in the order of the events of
-    /// each streamer, whose own order is kept by `lockEvents`. Rows are deleted as they are read, so there is no cursor
+    /// One relay works at a time in the cluster, others return at once: events get their numbers in the order of each
+    /// streamer, whose own order is kept by `lockEvents`. Rows are deleted as they are read, so there is no cursor
     /// that a late commit could fall behind.
     package func relayOutbox(limit: Int) async throws(EngineError) -> OutboxRelay {
         await self.maintain()
@@ -34,33 +34,29 @@ extension PostgresStore {
     private static let relayLock: Int64 = Migrator.lockKey + 1
 
     private func relay(_ limit: Int) async throws(EngineError) -> OutboxRelay {
-        try await self.work("relay_outbox") { session in
+        let small = self.configuration.directRecipients
+        return try await self.work("relay_outbox") { session in
             guard try session.query("SELECT pg_try_advisory_xact_lock($1)", [.int8(PostgresStore.relayLock)]).bool(0, 0)
             else { return OutboxRelay(shards: [], events: 0, hasMore: false) }
             let rows = try session.query(
                 """
                 SELECT event_id, streamer, reach FROM outbox WHERE NOT is_dead ORDER BY event_id LIMIT $1 FOR UPDATE
                 """, [.int8(Int64(limit))])
-            var shards: Set<Shard> = []
-            var events: [Int64] = []
+            guard !rows.isEmpty else { return OutboxRelay(shards: [], events: 0, hasMore: false) }
+            var events: [RelayedEvent] = []
             for row in rows.indices {
-                let event = try rows.int64(row, 0)
-                events.append(event)
-                let streamer = try rows.int64OrNil(row, 1)
-                let made = try session.makeJobs(event: event, streamer: streamer, reach: try rows.int64(row, 2))
-                shards.formUnion(made)
-                try session.query(
-                    """
-                    UPDATE fanouts SET shards_total = $2, shards_open = $2,
-                        completed_at = CASE WHEN $2 = 0 THEN clock_timestamp() END
-                    WHERE event_id = $1
-                    """, [.int8(event), .int4(Int32(made.count))])
-                if made.isEmpty, let streamer { try session.forgetEndedFollows(of: streamer) }
+                events.append(
+                    RelayedEvent(
+                        event: try rows.int64(row, 0), streamer: try rows.int64OrNil(row, 1),
+                        reach: Int16(try rows.int64(row, 2))))
             }
-            if !events.isEmpty {
-                try session.query("DELETE FROM outbox WHERE event_id = ANY($1)", [.int8s(events)])
-            }
-            return OutboxRelay(shards: shards.sorted(), events: events.count, hasMore: events.count == limit)
+            try session.findFollowers(&events, small: small)
+            try session.findNamed(&events, small: small)
+            try session.enterLog(events)
+            try session.query("DELETE FROM outbox WHERE event_id = ANY($1)", [.int8s(events.map(\.event))])
+            try session.forgetEndedFollows(of: events.filter(\.shards.isEmpty).compactMap(\.streamer))
+            let shards = Set(events.flatMap(\.shards)).sorted().map { Shard(index: Int($0)) }
+            return OutboxRelay(shards: shards, events: events.count, hasMore: events.count == limit)
         }
     }
 
@@ -83,15 +79,57 @@ extension PostgresStore {
     }
 }
 
+/// An event on its way from the outbox into the log.
+private struct RelayedEvent {
+    let event: Int64
+    let streamer: Int64?
+    let reach: Int16
+    var shards: [Int64] = []
+    var isLarge = false
+    /// Recipients, where they are few enough to be counted.
+    var total: Int64?
+}
+
 extension PostgresSession {
-    /// Makes one job per shard that has recipients.
-    fileprivate func makeJobs(event: Int64, streamer: Int64?, reach: Int64) throws(PostgresError) -> [Shard] {
-        let rows: PostgresRows
-        if let streamer {
-            // From one shard to the next by the index, not through all follows.
-            let meant = "f.streamer = $2 AND f.since < $1 AND (f.until IS NULL OR f.until >= $1) AND f.notify <= $3"
-            rows = try self.query(
-                """
+    /// Which shards have followers that are meant, and how many: exactly up to `small`.
+    fileprivate func findFollowers(_ events: inout [RelayedEvent], small: Int) throws(PostgresError) {
+        let followed = events.indices.filter { events[$0].streamer != nil }
+        guard !followed.isEmpty else { return }
+        let meant = """
+            f.streamer = e.streamer AND f.since < e.event_id AND (f.until IS NULL OR f.until >= e.event_id)
+                AND f.notify <= e.reach
+            """
+        let list = "unnest($1::bigint[], $2::bigint[], $3::smallint[]) AS e (event_id, streamer, reach)"
+        func parameters(_ indices: [Int]) -> [PostgresValue] {
+            [
+                .int8s(indices.map { events[$0].event }), .int8s(indices.map { events[$0].streamer ?? 0 }),
+                .int2s(indices.map { events[$0].reach }),
+            ]
+        }
+        var places: [Int64: Int] = [:]
+        for index in followed { places[events[index].event] = index }
+        let counted = try self.query(
+            """
+            SELECT e.event_id, count(*), array_agg(DISTINCT f.shard)
+            FROM \(list) CROSS JOIN LATERAL (SELECT f.shard FROM follows f WHERE \(meant) LIMIT $4) f
+            GROUP BY e.event_id
+            """, parameters(followed) + [.int8(Int64(small) + 1)])
+        var large: [Int] = []
+        for row in counted.indices {
+            guard let index = places[try counted.int64(row, 0)] else { continue }
+            let count = try counted.int64(row, 1)
+            if count > Int64(small) {
+                large.append(index)
+            } else {
+                events[index].total = count
+                events[index].shards = try counted.int64s(row, 2)
+            }
+        }
+        guard !large.isEmpty else { return }
+        // From one shard to the next by the index, not through all follows.
+        let found = try self.query(
+            """
+            SELECT e.event_id, hits.shards FROM \(list) CROSS JOIN LATERAL (
                 WITH RECURSIVE hit (shard) AS (
                     (SELECT f.shard FROM follows f WHERE \(meant) ORDER BY f.shard LIMIT 1)
                     UNION ALL
@@ -99,32 +137,59 @@ extension PostgresSession {
                         ORDER BY f.shard LIMIT 1)
                     FROM hit WHERE hit.shard IS NOT NULL
                 )
-                INSERT INTO fanout_jobs (event_id, streamer, reach, shard)
-                SELECT $1, $2, $3, shard FROM hit WHERE shard IS NOT NULL RETURNING shard
-                """, [.int8(event), .int8(streamer), .int2(Int16(reach))])
-        } else {
-            rows = try self.query(
-                """
-                INSERT INTO fanout_jobs (event_id, shard, user_ids)
-                SELECT $1, u.shard, array_agg(u.id ORDER BY u.id)
-                FROM outbox o CROSS JOIN unnest(o.user_ids) AS named (id) JOIN users u ON u.id = named.id
-                WHERE o.event_id = $1 GROUP BY u.shard RETURNING shard
-                """, [.int8(event)])
+                SELECT array_agg(shard) AS shards FROM hit WHERE shard IS NOT NULL
+            ) hits
+            """, parameters(large))
+        for row in found.indices {
+            guard let index = places[try found.int64(row, 0)] else { continue }
+            events[index].isLarge = true
+            events[index].shards = try found.int64s(row, 1)
         }
-        var shards: [Shard] = []
-        for row in rows.indices { shards.append(Shard(index: try rows.int(row, 0))) }
-        return shards
     }
 
-    /// Deletes follows that ended, where no event counts on them any more. On those of a streamer with broadcasts readers
-    /// count: they are forgotten with the broadcasts.
-    func forgetEndedFollows(of streamer: Int64) throws(PostgresError) {
+    /// Sorts named users by their shards.
+    fileprivate func findNamed(_ events: inout [RelayedEvent], small: Int) throws(PostgresError) {
+        let named = events.indices.filter { events[$0].streamer == nil }
+        guard !named.isEmpty else { return }
+        var places: [Int64: Int] = [:]
+        for index in named { places[events[index].event] = index }
+        let rows = try self.query(
+            """
+            INSERT INTO fanout_named (event_id, shard, user_ids)
+            SELECT o.event_id, u.shard, array_agg(u.id ORDER BY u.id)
+            FROM outbox o CROSS JOIN unnest(o.user_ids) AS named (id) JOIN users u ON u.id = named.id
+            WHERE o.event_id = ANY($1) GROUP BY o.event_id, u.shard
+            RETURNING event_id, shard, cardinality(user_ids)
+            """, [.int8s(named.map { events[$0].event })])
+        for row in rows.indices {
+            guard let index = places[try rows.int64(row, 0)] else { continue }
+            events[index].shards.append(try rows.int64(row, 1))
+            events[index].total = (events[index].total ?? 0) + (try rows.int64(row, 2))
+        }
+        for index in named { events[index].isLarge = (events[index].total ?? 0) > Int64(small) }
+    }
+
+    /// Numbers the events, one relay at a time, so that whoever reads the log up to a number has seen all before it.
+    fileprivate func enterLog(_ events: [RelayedEvent]) throws(PostgresError) {
+        let numbers = try self.query(
+            "SELECT nextval('fanout_numbers') FROM generate_series(1, $1)", [.int4(Int32(clamping: events.count))])
+        var values: [Int64] = []
+        for row in numbers.indices { values.append(try numbers.int64(row, 0)) }
         try self.query(
             """
-            DELETE FROM follows f WHERE f.streamer = $1 AND f.until IS NOT NULL AND NOT EXISTS (
-                SELECT FROM fanouts o WHERE o.streamer = $1 AND o.completed_at IS NULL
-                    AND o.event_id > f.since AND o.event_id <= f.until
-            ) AND NOT (SELECT EXISTS (SELECT FROM broadcasts WHERE streamer = $1))
-            """, [.int8(streamer)])
+            UPDATE fanouts f SET number = p.number, reach = p.reach, shards = p.shards::smallint[],
+                shards_total = cardinality(p.shards::smallint[]), is_large = p.is_large = 1,
+                total = NULLIF(p.total, -1),
+                completed_at = CASE WHEN p.shards = '{}' THEN clock_timestamp() END
+            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[])
+                AS p (event_id, number, reach, shards, is_large, total)
+            WHERE f.event_id = p.event_id
+            """,
+            [
+                .int8s(events.map(\.event)), .int8s(values), .int2s(events.map(\.reach)),
+                .texts(events.map { "{" + $0.shards.map(String.init).joined(separator: ",") + "}" }),
+                .int2s(events.map { $0.isLarge ? 1 : 0 }),
+                .int8s(events.map { $0.shards.isEmpty ? 0 : $0.total ?? -1 }),
+            ])
     }
 }

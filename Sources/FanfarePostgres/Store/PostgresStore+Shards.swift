@@ -4,10 +4,11 @@ package import FanfareModel
 extension PostgresStore {
     /// Generations are remembered in the order in which they were first seen here: a view of an older one claims nothing,
     /// so that a node from before a wipe of Redis cannot take shards back.
-    package func claimShard(
-        _ shard: Shard, view: ViewNumber, node: NodeID, incarnation: String
-    ) async throws(EngineError) -> Fence {
-        let fence: Fence? = try await self.work("claim_shard") { session in
+    package func claimShards(
+        _ shards: [Shard], view: ViewNumber, node: NodeID, incarnation: String
+    ) async throws(EngineError) -> [Shard: Fence] {
+        guard !shards.isEmpty else { return [:] }
+        return try await self.work("claim_shards") { session in
             try session.query(
                 """
                 INSERT INTO generations (generation)
@@ -18,59 +19,28 @@ extension PostgresStore {
                 SELECT generation = $1 FROM generations ORDER BY number DESC LIMIT 1
                 """, [.text(view.generation)]
             ).bool(0, 0)
-            guard isCurrent else { return nil }
-            let row = try session.query(
-                """
-                SELECT fence, view, generation, owner, incarnation FROM shards WHERE shard = $1 FOR NO KEY UPDATE
-                """, [.shard(shard)])
-            var number = try row.uint64(0, 0)
-            let isSameGeneration = try row.string(0, 2) == view.generation
-            if isSameGeneration, try row.uint64(0, 1) > view.number { return nil }
-            let isSameOwner =
-                try row.string(0, 3) == node.rawValue && row.string(0, 4) == incarnation && isSameGeneration
-            if !isSameOwner { number += 1 }
-            try session.query(
-                """
-                UPDATE shards SET fence = $2, view = $3, generation = $4, owner = $5, incarnation = $6
-                WHERE shard = $1
-                """,
-                [
-                    .shard(shard), .int8(number), .int8(view.number), .text(view.generation), .text(node.rawValue),
-                    .text(incarnation),
-                ])
-            return Fence(generation: view.generation, number: number)
-        }
-        if let fence { return fence }
-        throw EngineError(.fenced, "shard \(shard) was claimed under a newer view than \(view)")
-    }
-
-    package func shardsWithWork(_ shards: [Shard]) async throws(EngineError) -> [Shard] {
-        guard !shards.isEmpty else { return [] }
-        return try await self.work("shards_with_work") { session in
+            guard isCurrent else { return [:] }
             let rows = try session.query(
                 """
-                SELECT s.shard FROM unnest($1::int2[]) AS s (shard)
-                WHERE EXISTS (
-                    SELECT FROM fanout_jobs j WHERE j.shard = s.shard AND j.state = 0 AND j.run_at <= now()
+                WITH claimed AS MATERIALIZED (
+                    SELECT shard FROM shards WHERE shard = ANY($1) ORDER BY shard FOR NO KEY UPDATE
                 )
-                """, [.shards(shards)])
-            var found: [Shard] = []
-            for row in rows.indices { found.append(Shard(index: try rows.int(row, 0))) }
-            return found
+                UPDATE shards s SET view = $2, generation = $3, owner = $4, incarnation = $5,
+                    fence = s.fence + CASE
+                        WHEN s.owner = $4 AND s.incarnation = $5 AND s.generation = $3 THEN 0 ELSE 1 END
+                FROM claimed c WHERE s.shard = c.shard AND (s.generation <> $3 OR s.view <= $2)
+                RETURNING s.shard, s.fence
+                """,
+                [
+                    .shards(shards), .int8(view.number), .text(view.generation), .text(node.rawValue),
+                    .text(incarnation),
+                ])
+            var fences: [Shard: Fence] = [:]
+            for row in rows.indices {
+                fences[Shard(index: try rows.int(row, 0))] = Fence(
+                    generation: view.generation, number: try rows.uint64(row, 1))
+            }
+            return fences
         }
-    }
-}
-
-extension PostgresSession {
-    /// Locks the shard's row until the transaction ends, so that a take-over waits for it.
-    /// - Returns: the job that was begun and is not done.
-    /// - Throws: `EngineError` `.fenced` where `fence` is not the shard's current one.
-    func checkFence(_ shard: Shard, _ fence: Fence) throws -> Int64? {
-        let rows = try self.query(
-            "SELECT fence, generation, job FROM shards WHERE shard = $1 FOR NO KEY UPDATE", [.shard(shard)])
-        guard !rows.isEmpty, try rows.uint64(0, 0) == fence.number, try rows.string(0, 1) == fence.generation else {
-            throw EngineError(.fenced, "fence \(fence) of shard \(shard) is not the current one")
-        }
-        return try rows.int64OrNil(0, 2)
     }
 }

@@ -260,7 +260,8 @@ extension NodeConfiguration {
         self.slot.waitingCount = limits.slotQueue
         self.slot.waitingBytes = limits.slotQueueBytes
         self.router.requests = limits.roomRequests
-        self.fanout.width = max(1, configuration.fanoutConnections)
+        // One connection is left for the relay.
+        self.fanout.workers = max(1, configuration.fanoutConnections - 1)
     }
 }
 

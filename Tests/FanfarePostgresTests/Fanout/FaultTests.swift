@@ -12,9 +12,10 @@ import Testing
             try await store.follow(ada, by: followers)
             try await poison(database, bad, state: state)
             let event = try await store.raid(ada)
-            let chunks = try await Owner().work(store, limit: 50)
-            #expect(Set(chunks.flatMap(\.users)) == Set(followers).subtracting(bad))
-            #expect(chunks.flatMap(\.users).count == 56)
+            let pushed = try await Owner().work(store, limit: 50).users
+            let (all, spoiled) = (try await database.keys(followers), try await database.keys(bad))
+            #expect(Set(pushed) == Set(all).subtracting(spoiled))
+            #expect(pushed.count == 56)
             let status = try await store.eventStatus(event)
             #expect(status.recipients == 56 && status.deadLetters == 4 && status.completedAt != nil)
             let letters = try await store.deadLetters(DeadLetterFilter(event: event))
@@ -49,7 +50,10 @@ import Testing
     }
 
     @Test func aJobThatFailsForNowIsSetAside() async throws {
-        try await Database.withStore({ $0.jobBackoff = (.seconds(1000), .seconds(1000)) }) { store, database in
+        try await Database.withStore({
+            $0.jobBackoff = (.seconds(1000), .seconds(1000))
+            $0.directRecipients = 2
+        }) { store, database in
             let (ada, eve, shard) = (try user("ada"), try user("eve"), Shard(index: 3))
             let followers = try users(in: shard, 10)
             let others = try users(in: shard, 3, prefix: "v")
@@ -57,22 +61,27 @@ import Testing
             try await store.follow(eve, by: Array(followers.prefix(2)) + others)
             let first = try await store.raid(ada)
             _ = try await store.relayOutbox(limit: 10)
-            let fence = try await Owner().claim(shard, of: store)
-            let chunk = try #require(try await store.workChunk(shard, fence: fence, limit: 4))
-            try await store.pushed(chunk, deliveredOnline: 0, fence: fence)
+            let fences = try await Owner().claim(of: store)
+            let batch = try await store.workFanout(FanoutOrder(shards: fences, limit: 4))
+            #expect(batch.rows == 4)
+            _ = try await store.workFanout(FanoutOrder(shards: [:], limit: 1, settling: batch.settlement))
             // The rest of the first event fails for now. The second one goes on.
             try await poison(database, Array(followers.suffix(3)), state: "55P03")
             let second = try await store.raid(eve)
             let during = try await Owner().work(store)
             #expect(during.map(\.event) == [second])
-            #expect(try await store.shardsWithWork([shard]) == [])
+            #expect(try await store.workFanout(FanoutOrder(shards: fences, limit: 4)).rows == 0)
             #expect(try await database.count("SELECT attempts::int8 FROM fanout_jobs WHERE state = 0") == 1)
+            // What follows of the same streamer waits for it.
+            let third = try await store.raid(ada)
+            #expect(try await Owner().work(store).isEmpty)
             try await heal(database)
             try await database.execute("UPDATE fanout_jobs SET run_at = now()")
             let after = try await Owner().work(store)
-            #expect(after.flatMap(\.users).count == 6)
-            #expect(after.allSatisfy { $0.event == first && $0.sequence > during[0].sequence })
-            #expect(during[0].sequence > chunk.sequence)
+            #expect(after.filter { $0.event == first }.users.count == 6)
+            #expect(after.filter { $0.event == third }.users.count == 10)
+            #expect(after.sequences.allSatisfy { $0 > during.sequences[0] })
+            #expect(during.sequences[0] > batch.pushes.sequences[0])
             for follower in followers {
                 #expect(Set(try await store.inboxEvents(follower)).contains(first))
                 #expect(try await store.inboxEvents(follower).count { $0 == first } == 1)
@@ -98,7 +107,7 @@ import Testing
             }
             let letter = try await store.deadLetters(DeadLetterFilter(event: event))[0]
             #expect(letter.user == nil && letter.shard == shard && letter.attempts == 3 && letter.sqlState == state)
-            #expect(try await store.shardsWithWork([shard]) == [])
+            #expect(try await Owner().work(store).isEmpty)
             var status = try await store.eventStatus(event)
             #expect(status.completedAt == nil && status.deadLetters == 1 && status.shardsDone == 0)
             // Whoever leaves now was there when the event was accepted.
@@ -131,8 +140,8 @@ import Testing
     }
 
     /// Sessions are killed at random while everything works: nothing is lost, nothing is twice.
-    @Test func sessionsAreKilledInTheMiddle() async throws {
-        try await Database.withStore { store, database in
+    @Test(arguments: [2000, 20]) func sessionsAreKilledInTheMiddle(direct: Int) async throws {
+        try await Database.withStore({ $0.directRecipients = direct }) { store, database in
             let ada = try user("ada")
             let followers = try (0..<8).flatMap { try users(in: Shard(index: $0), 25) }
             try await store.follow(ada, by: followers)
@@ -155,9 +164,7 @@ import Testing
                 events.append(try await self.insistently { try await store.notify(request) })
                 try await eventually {
                     _ = try? await store.relayOutbox(limit: 10)
-                    for shard in (try? await store.shardsWithWork(Shard.all)) ?? [] {
-                        _ = try? await Owner().work(store, shard, limit: 4)
-                    }
+                    _ = try? await Owner().workShards(store, limit: 20)
                     return (try? await store.eventStatus(events[round]).completedAt) ?? nil != nil
                 }
             }

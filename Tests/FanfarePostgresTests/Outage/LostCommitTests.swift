@@ -7,6 +7,7 @@ import Testing
 /// COMMIT was done and its answer was lost: every unit is run again and finds what it did.
 @Suite struct LostCommitTests {
     private func withProxy(
+        _ change: (inout PostgresConfiguration) -> Void,
         _ body: (PostgresStore, PostgresConnection, CuttingProxy) async throws -> Void
     ) async throws {
         let server = try PostgresServer.shared()
@@ -17,6 +18,7 @@ import Testing
         var configuration = try PostgresConfiguration(
             url: "postgres://postgres@127.0.0.1:\(proxy.port)/\(try await database.databaseName())?sslmode=disable")
         configuration.probeInterval = .seconds(1000)
+        change(&configuration)
         let store = try PostgresStore(configuration, logger: .silent)
         store.start()
         try await body(store, database, proxy)
@@ -24,8 +26,8 @@ import Testing
         proxy.close()
     }
 
-    @Test func units() async throws {
-        try await self.withProxy { store, database, proxy in
+    @Test(arguments: [2000, 4]) func units(direct: Int) async throws {
+        try await self.withProxy({ $0.directRecipients = direct }) { store, database, proxy in
             let (ada, bob, shard) = (try user("ada"), try user("bob"), Shard(index: 3))
             func losing<Value>(_ body: () async throws -> Value) async throws -> Value {
                 proxy.cut(after: "COMMIT")
@@ -50,22 +52,31 @@ import Testing
             // The relay that committed found the rows: the one that runs again finds none left.
             _ = try await losing { try await store.relayOutbox(limit: 10) }
             #expect(try await store.relayOutbox(limit: 10).events == 0)
-            #expect(try await database.count("SELECT count(*) FROM fanout_jobs") == 2)
-            let fence = try await losing { try await Owner().claim(shard, of: store) }
-            var chunks: [FanoutChunk] = []
+            #expect(try await database.count("SELECT count(*) FROM fanouts WHERE number IS NOT NULL") == 2)
+            let fences = try await losing { try await Owner().claim([shard], of: store) }
+            let keys = try await database.keys(followers)
+            var pushes: [FanoutPush] = []
+            var settlement: FanoutSettlement?
             while true {
-                let chunk = try await losing {
+                let batch = try await losing {
                     // Where nothing is due there is a COMMIT too.
-                    try await store.workChunk(shard, fence: fence, limit: 4)
+                    try await store.workFanout(FanoutOrder(shards: fences, limit: 4, settling: settlement))
                 }
-                guard let chunk else { break }
-                chunks.append(chunk)
-                try await losing { try await store.pushed(chunk, deliveredOnline: 1, fence: fence) }
+                // What the first one did, the second one finds: committed, and not settled.
+                #expect(batch.rows == 0)
+                settlement = nil
+                guard !batch.unsettled.isEmpty else { break }
+                let again = try await losing { try await store.unsettledPushes(fences, to: keys) }
+                pushes += again.pushes
+                settlement = again.settlement
+                settlement?.deliver(again.pushes, again.pushes.map { _ in 1 })
             }
-            #expect(chunks.map(\.users.count) == [4, 4, 2, 4, 4, 2])
+            #expect(pushes.filter { $0.event == raid }.map(\.recipients.count) == (direct > 4 ? [10] : [4, 4, 2]))
+            #expect(pushes.users.count == 20)
             for follower in followers { #expect(try await store.inboxEvents(follower) == [started.event, raid]) }
             let status = try await store.eventStatus(raid)
-            #expect(status.recipients == 10 && status.deliveredOnline == 3 && status.completedAt != nil)
+            #expect(status.recipients == 10 && status.deliveredOnline == (direct > 4 ? 1 : 3))
+            #expect(status.completedAt != nil)
 
             let read = try await losing { try await store.mark(followers[0], .read, .upTo(.max)) }
             #expect(read.unread == 0)

@@ -20,14 +20,16 @@ import Testing
     }
 
     @Test func theServerIsKilledAndComesBack() async throws {
-        try await self.withServer { server, store in
+        try await self.withServer({ $0.directRecipients = 4 }) { server, store in
             let (ada, shard) = (try user("ada"), Shard(index: 3))
             let followers = try users(in: shard, 10)
             try await store.follow(ada, by: followers)
             let event = try await store.raid(ada)
             _ = try await store.relayOutbox(limit: 10)
-            let fence = try await Owner().claim(shard, of: store)
-            let chunk = try #require(try await store.workChunk(shard, fence: fence, limit: 4))
+            let fences = try await Owner().claim([shard], of: store)
+            let batch = try await store.workFanout(FanoutOrder(shards: fences, limit: 4))
+            #expect(batch.rows == 4)
+            let keys = batch.pushes.users
             #expect(store.health.isReachable && store.health.breaker == "closed" && store.health.problem == nil)
 
             try server.kill()
@@ -51,7 +53,10 @@ import Testing
             // Refused at the door, not one timeout after the other.
             #expect(ContinuousClock.now - start < .seconds(2))
             #expect(
-                await engineCode { try await store.pushed(chunk, deliveredOnline: 1, fence: fence) } == .unavailable)
+                await engineCode {
+                    _ = try await store.workFanout(
+                        FanoutOrder(shards: fences, limit: 4, settling: batch.settlement))
+                } == .unavailable)
             #expect(
                 await engineCode { _ = try await store.appendDirect("dm:a:b", [AppendEntry(body: [])]) } == .unavailable
             )
@@ -59,7 +64,8 @@ import Testing
             try server.start()
             // By itself: nobody calls.
             try await eventually { store.health.isReachable && store.health.breaker == "closed" }
-            #expect(try await store.workChunk(shard, fence: fence, limit: 4) == chunk)
+            #expect(try await store.workFanout(FanoutOrder(shards: fences, limit: 4)).unsettled == [shard])
+            #expect(try await store.unsettledPushes(fences, to: keys).pushes == batch.pushes)
             try await Owner().work(store, limit: 4)
             for follower in followers { #expect(try await store.inboxEvents(follower) == [event]) }
         }
