@@ -139,14 +139,16 @@ struct FanoutWork: Sendable {
         return progress
     }
 
-    /// The shards that this order may write to; says which it may not.
-    private func usableShards(_ session: PostgresSession, _ progress: inout Progress) throws(PostgresError) -> Set<Shard>
-    {
+    /// The shards that this order may write to, and where they are; says which it may not.
+    private func usableShards(
+        _ session: PostgresSession, _ progress: inout Progress
+    ) throws(PostgresError) -> [Shard: Int64] {
         let rows = try session.query(
             """
-            SELECT shard, fence, generation, settled_sequence < next_sequence - 1 FROM shards WHERE shard = ANY($1)
+            SELECT shard, fence, generation, settled_sequence < next_sequence - 1, position FROM shards
+            WHERE shard = ANY($1)
             """, [.shards(self.order.shards.keys)])
-        var usable: Set<Shard> = []
+        var usable: [Shard: Int64] = [:]
         progress.batch.fenced = []
         progress.batch.unsettled = []
         for row in rows.indices {
@@ -157,7 +159,7 @@ struct FanoutWork: Sendable {
             } else if try rows.bool(row, 3), progress.touched[shard] == nil {
                 progress.batch.unsettled.append(shard)
             } else {
-                usable.insert(shard)
+                usable[shard] = try rows.int64(row, 4)
             }
         }
         return usable
@@ -190,12 +192,12 @@ struct FanoutWork: Sendable {
 
     /// Takes new events up, and goes on with jobs.
     private func takeUp(
-        _ session: PostgresSession, _ usable: Set<Shard>, queues: Bool, _ progress: inout Progress
+        _ session: PostgresSession, _ usable: [Shard: Int64], queues: Bool, _ progress: inout Progress
     ) throws {
         var cursor = self.order.cursor
         let entries = try self.nextEntries(session, usable, &cursor)
         let wantsJobs = cursor.owesJobs || !entries.contains { !$0.isLarge }
-        let due = wantsJobs ? try session.dueJobs(Array(usable), after: cursor.turn, limit: FanoutWork.jobLimit) : []
+        var due = wantsJobs ? try session.dueJobs(Array(usable.keys), after: cursor.turn, limit: FanoutWork.jobLimit) : []
         var needed = Set(due.map(\.shard))
         for entry in entries { needed.formUnion(entry.shards) }
         let rows = try self.lock(session, needed, &progress)
@@ -203,6 +205,9 @@ struct FanoutWork: Sendable {
         let busy = entries.isEmpty ? [] : try session.busyLanes(Array(rows.keys), Array(streamers))
         let plan = FanoutTakeUp(entries, rows, busy: busy, queues: queues)
         try session.insertJobs(plan.jobs)
+        if wantsJobs, !plan.jobs.isEmpty {
+            due = try session.dueJobs(Array(rows.keys), after: cursor.turn, limit: FanoutWork.jobLimit)
+        }
         let written = try self.writeEvents(session, plan, rows, &progress)
         let used = try self.move(session, plan, rows, &progress)
         let left = self.order.limit - written
@@ -214,23 +219,23 @@ struct FanoutWork: Sendable {
         }
         cursor.owesJobs = written > 0 && !wantsJobs
         progress.batch.cursor = cursor
-        // The log may go on behind entries that were none of these shards' business.
-        if cursor.number > self.order.cursor.number { progress.batch.hasMore = true }
         // What was passed over has to be looked at again, once it is settled or owned anew.
         if !progress.batch.fenced.isEmpty || !progress.batch.unsettled.isEmpty {
             progress.batch.cursor.number = min(progress.batch.cursor.number, self.order.cursor.number)
         }
+        // The log may go on behind entries that were none of these shards' business.
+        if progress.batch.cursor.number > self.order.cursor.number { progress.batch.hasMore = true }
     }
 
     /// Entries that concern these shards, with those shards alone: as many as fit into the budget.
     private func nextEntries(
-        _ session: PostgresSession, _ usable: Set<Shard>, _ cursor: inout FanoutCursor
+        _ session: PostgresSession, _ usable: [Shard: Int64], _ cursor: inout FanoutCursor
     ) throws(PostgresError) -> [FanoutLogEntry] {
         let log = try session.fanoutLog(after: cursor.number, limit: FanoutWork.entryLimit)
         var entries: [FanoutLogEntry] = []
         var budget = self.order.limit
         for var entry in log {
-            let ours = entry.shards.filter { usable.contains($0) }
+            let ours = entry.shards.filter { usable[$0].map { $0 < entry.number } ?? false }
             if !ours.isEmpty {
                 let recipients = entry.recipients(in: ours.count)
                 guard entries.isEmpty || recipients <= budget else { break }

@@ -44,8 +44,8 @@ import Testing
             #expect(try await database.count("SELECT count(*) FROM inbox") == 59)
             #expect(try await store.eventStatus(event).recipients == 59)
             #expect(try await store.deadLetters(DeadLetterFilter(event: event)).isEmpty)
-            let all = try await store.deadLetters(DeadLetterFilter(event: event, includesSettled: true))
-            #expect(all.count { $0.state == .replayed } == 4 && all.count { $0.state == .discarded } == 1)
+            let settled = try await store.deadLetters(DeadLetterFilter(event: event, includesSettled: true))
+            #expect(settled.count { $0.state == .replayed } == 4 && settled.count { $0.state == .discarded } == 1)
         }
     }
 
