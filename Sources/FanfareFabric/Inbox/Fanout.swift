@@ -10,9 +10,9 @@ package actor Fanout {
         /// Workers of this node: each has a part of its shards, and holds a database connection while it writes.
         package var workers = 2
         /// Inbox rows of one transaction, about.
-        package var batchSize = 5000
+        package var batchSize = 10_000
         /// Outbox rows relayed in one transaction.
-        package var relaySize = 100
+        package var relaySize = 500
         package var pollInterval: Duration = .milliseconds(500)
 
         package init() {}

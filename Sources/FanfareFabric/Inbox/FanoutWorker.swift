@@ -51,8 +51,7 @@ package actor FanoutWorker {
     /// - Throws: what keeps it from going on for now.
     func work() async throws(EngineError) {
         var timesFenced = 0
-        // An owner whose lease is over may not know who is online any more.
-        while !self.isStopped, self.map.holdsLease(at: self.loop.now) {
+        while !self.isStopped {
             var isContended = try await self.obtainFences()
             guard !self.fences.isEmpty else { break }
             let order = FanoutOrder(
@@ -102,6 +101,8 @@ package actor FanoutWorker {
 
     private func push(_ batch: FanoutBatch) async {
         guard var settlement = batch.settlement else { return }
+        // Others may have been told meanwhile who is online. The rows count all the same: the store has fenced them.
+        if !self.map.holdsLease(at: self.loop.now) { await self.pusher.distrust(Set(settlement.shards.keys)) }
         let counts = await self.pusher.push(batch.pushes)
         settlement.deliver(batch.pushes, counts)
         if let settling = self.settling { settlement.merge(settling) }

@@ -163,10 +163,10 @@ package actor InboxPusher {
 
     // MARK: Lost pushes
 
-    /// This node may not know any more who of the shard is online elsewhere: all others have to compare.
-    func distrust(_ shard: Shard) {
+    /// This node may not know any more who of these shards is online elsewhere: all others have to compare.
+    func distrust(_ shards: Set<Shard>) {
         for member in self.map.view?.members ?? [] where member.node != self.map.node {
-            self.owe([shard], member.node)
+            self.owe(shards, member.node)
         }
     }
 

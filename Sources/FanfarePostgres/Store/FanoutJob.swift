@@ -55,27 +55,36 @@ struct FanoutJob: Sendable, Hashable {
         )
     }
 
-    /// In which order jobs have their turn, and with how many rows at the most: events take turns, so that none starves
-    /// another, and share the budget.
+    /// Which jobs have their turn, and with how many rows at the most: `limit` together.
+    ///
+    /// Events take turns, and share the limit where there is room for more than one. All jobs of an event go on in step:
+    /// they have about the same users' keys before them then, so that neighbours in the inbox's index are written together.
+    /// - Parameter jobs: in the order of turns, those of an event one after another.
     static func inTurns(_ jobs: [FanoutJob], limit: Int) -> [(job: FanoutJob, size: Int)] {
-        var order: [EventID] = []
-        var byEvent: [EventID: [FanoutJob]] = [:]
+        var events: [[FanoutJob]] = []
         for job in jobs {
-            if byEvent[job.event] == nil { order.append(job.event) }
-            byEvent[job.event, default: []].append(job)
-        }
-        let share = max(1, limit / max(1, order.count))
-        var turns: [(job: FanoutJob, size: Int)] = []
-        var round = 0
-        while turns.count < jobs.count {
-            for event in order {
-                guard let jobs = byEvent[event], round < jobs.count else { continue }
-                turns.append((jobs[round], min(share, jobs[round].chunkLimit ?? share)))
+            if events.last?.first?.event == job.event {
+                events[events.count - 1].append(job)
+            } else {
+                events.append([job])
             }
-            round += 1
         }
-        return turns
+        var taken: [[FanoutJob]] = []
+        var count = 0
+        for event in events {
+            guard taken.isEmpty || (count + event.count) * FanoutJob.leastChunk <= limit else { break }
+            taken.append(Array(event.prefix(limit - count)))
+            count += event.count
+        }
+        let share = limit / max(1, taken.count)
+        return taken.flatMap { jobs in
+            let size = max(1, share / jobs.count)
+            return jobs.map { ($0, min(size, $0.chunkLimit ?? size)) }
+        }
     }
+
+    /// Rows that a chunk should have before a transaction serves one event more.
+    private static let leastChunk = 32
 }
 
 extension PostgresSession {

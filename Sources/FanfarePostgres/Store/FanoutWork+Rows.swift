@@ -26,7 +26,7 @@ extension FanoutWork {
                             .int2s(events.map(\.reach)), .shards(followed.map(\.shard)),
                             .int8s([Int64](repeating: 0, count: count)),
                             .int8s([Int64](repeating: .max, count: count)),
-                            .int8s(followed.map { Int64(base) + Int64($0.event) }), .int8(nil as Int64?),
+                            .int8s(followed.map { Int64(base) + Int64($0.event) }),
                         ]), base)
             }
             if !named.isEmpty {
@@ -76,72 +76,53 @@ extension FanoutWork {
         }
     }
 
-    /// Writes the next chunks of jobs, in the order given, until the limit is reached.
+    /// Writes the next chunk of each of these jobs.
     /// - Parameters:
     ///   - after: sequences that this transaction has used before.
     ///   - isNarrow: the one chunk was made narrower because a wider one failed.
     /// - Returns: how many rows.
     func writeJobs(
-        _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ rows: [Shard: FanoutShardRow], limit: Int,
+        _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ rows: [Shard: FanoutShardRow],
         after used: Int, isNarrow: Bool, _ progress: inout Progress
     ) throws -> Int {
         let base = FanoutWork.base(rows) + UInt64(used)
-        // Ordered by event first, and each chunk with a place of its own.
-        var places: [EventID: Int] = [:]
-        for turn in turns where places[turn.job.event] == nil { places[turn.job.event] = places.count }
-        let place = turns.indices.map { index in (places[turns[index].job.event] ?? 0) * turns.count + index }
+        // A number for each chunk: the answer tells by it which rows are whose.
         let named = turns.indices.filter { turns[$0].job.streamer == nil }
         let followed = turns.indices.filter { turns[$0].job.streamer != nil }
         var written: [Int: [UserKey]] = [:]
-        var left = limit
-        /// The indices of `turns` that had their turn.
-        var reached: [Int] = []
-        var finished: Set<Int> = []
         do {
-            for (indices, isNamed) in [(named, true), (followed, false)] where !indices.isEmpty && left > 0 {
+            for (indices, isNamed) in [(named, true), (followed, false)] where !indices.isEmpty {
                 let jobs = indices.map { turns[$0].job }
-                var parameters: [PostgresValue] = [
-                    .int8s(jobs.map(\.event.rawValue)),
-                    .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }), .int2s(jobs.map(\.reach)),
-                    .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)), .int8s(indices.map { Int64(turns[$0].size) }),
-                    .int8s(indices.map { Int64(base) + Int64(place[$0]) }),
-                ]
-                parameters.append(.int8(Int64(left)))
-                let answer = try Self.byPlace(
-                    try session.query(isNamed ? FanoutWork.writeJobUsers : FanoutWork.writeFollowers, parameters), base)
-                let count = answer.values.reduce(0) { $0 + $1.count }
-                // The limit cut the last one that has rows; those after it were not reached.
-                let last = indices.lastIndex { answer[place[$0]] != nil }
-                reached += count < left ? indices : last.map { Array(indices[...$0]) } ?? []
-                left -= count
-                written.merge(answer) { $0 + $1 }
-                for index in indices where reached.contains(index) {
-                    let users = written[place[index]] ?? []
-                    let isCut = left == 0 && index == reached.last
-                    if users.count < turns[index].size, !isCut { finished.insert(index) }
-                }
+                let answer = try session.query(
+                    isNamed ? FanoutWork.writeJobUsers : FanoutWork.writeFollowers,
+                    [
+                        .int8s(jobs.map(\.event.rawValue)),
+                        .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }), .int2s(jobs.map(\.reach)),
+                        .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)),
+                        .int8s(indices.map { Int64(turns[$0].size) }), .int8s(indices.map { Int64(base) + Int64($0) }),
+                    ])
+                written.merge(try Self.byPlace(answer, base)) { $0 + $1 }
             }
         } catch {
-            throw Failure.jobs(turns.map(\.job), size: turns.count == 1 ? turns[0].size : limit, error)
+            throw Failure.jobs(turns.map(\.job), size: turns.map(\.size).max() ?? 1, error)
         }
         var steps: [FanoutJobStep] = []
-        for index in reached {
-            let (job, size) = turns[index]
-            let users = written[place[index]] ?? []
+        var pushes: [(event: EventID, users: [UserKey], sequence: UInt64)] = []
+        for (index, (job, size)) in turns.enumerated() {
+            let users = written[index] ?? []
             // After a narrow chunk that went through, the next may be twice as wide.
             let wider = isNarrow ? size * 2 : job.chunkLimit.map { $0 * 2 }
             steps.append(
                 FanoutJobStep(
-                    job: job, cursor: users.max()?.rawValue ?? job.cursor, rows: users.count, isDone: finished.contains(index),
+                    job: job, cursor: users.max()?.rawValue ?? job.cursor, rows: users.count,
+                    isDone: users.count < size,
                     nextLimit: wider.flatMap { $0 < self.order.limit ? $0 : nil }))
+            if !users.isEmpty { pushes.append((job.event, users, base + UInt64(index))) }
         }
         try session.advanceJobs(steps)
         progress.events.formUnion(steps.filter(\.isDone).map(\.job.event))
-        let pushes = turns.indices.filter { written[place[$0]] != nil }.sorted { place[$0] < place[$1] }.map { index in
-            (turns[index].job.event, written[place[index]] ?? [], base + UInt64(place[index]))
-        }
-        let next = base + UInt64(places.count * turns.count)
-        let shards = Set(reached.map { turns[$0].job.shard })
+        let next = base + UInt64(turns.count)
+        let shards = Set(turns.map(\.job.shard))
         try session.query(
             "UPDATE shards SET next_sequence = $2 WHERE shard = ANY($1)", [.shards(shards), .int8(next)])
         self.touch(shards, next: next, &progress)
@@ -176,7 +157,8 @@ extension FanoutWork {
             } else {
                 pushes.append(
                     FanoutPush(
-                        event: event, type: "", data: [], createdAt: Timestamp(milliseconds: 0), recipients: recipients))
+                        event: event, type: "", data: [], createdAt: Timestamp(milliseconds: 0), recipients: recipients)
+                )
             }
         }
         try session.query(
@@ -188,7 +170,7 @@ extension FanoutWork {
         return count
     }
 
-    /// $1 events, $2 streamers, $3 reaches, $4 shards, $5 cursors, $6 sizes, $7 sequences, $8 limit of all.
+    /// $1 events, $2 streamers, $3 reaches, $4 shards, $5 cursors, $6 sizes, $7 sequences.
     private static let writeFollowers = """
         WITH written AS (
             INSERT INTO inbox (user_id, sequence, event_id)
@@ -201,7 +183,7 @@ extension FanoutWork {
                     AND f.since < p.event_id AND (f.until IS NULL OR f.until >= p.event_id) AND f.notify <= p.reach
                 ORDER BY f.follower LIMIT p.size
             ) f
-            LIMIT $8
+            ORDER BY f.follower
             RETURNING user_id, sequence
         )
         SELECT sequence, array_agg(user_id) FROM written GROUP BY sequence
@@ -220,7 +202,7 @@ extension FanoutWork {
         SELECT sequence, array_agg(user_id) FROM written GROUP BY sequence
         """
 
-    /// $1 events, $2 jobs, $3 and $4 unused, $5 cursors, $6 sizes, $7 sequences, $8 limit of all.
+    /// $1 events, $2 jobs, $3 and $4 unused, $5 cursors, $6 sizes, $7 sequences.
     private static let writeJobUsers = """
         WITH written AS (
             INSERT INTO inbox (user_id, sequence, event_id)
@@ -231,7 +213,7 @@ extension FanoutWork {
                 SELECT u.id FROM fanout_jobs j CROSS JOIN unnest(j.user_ids) AS u (id)
                 WHERE j.id = p.job AND u.id > p.cursor ORDER BY u.id LIMIT p.size
             ) named
-            LIMIT $8
+            ORDER BY named.id
             RETURNING user_id, sequence
         )
         SELECT sequence, array_agg(user_id) FROM written GROUP BY sequence

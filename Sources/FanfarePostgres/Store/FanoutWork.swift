@@ -15,8 +15,8 @@ struct FanoutWork: Sendable {
     static let stepLimit = 200
     /// Entries of the log that one transaction takes up.
     static let entryLimit = 500
-    /// Jobs of which one transaction writes a chunk.
-    static let jobLimit = 64
+    /// Jobs that one transaction looks at: one event in all shards at least.
+    static let jobLimit = 2 * Shard.count
 
     /// What goes wrong with rows, as opposed to the transaction around them.
     enum Failure: Error {
@@ -134,7 +134,7 @@ struct FanoutWork: Sendable {
             let rows = try self.lock(session, [job.shard], &progress)
             guard !rows.isEmpty else { return progress }
             let limit = min(self.order.limit, size ?? job.chunkLimit ?? self.order.limit)
-            _ = try self.writeJobs(session, [(job, limit)], rows, limit: limit, after: 0, isNarrow: size != nil, &progress)
+            _ = try self.writeJobs(session, [(job, limit)], rows, after: 0, isNarrow: size != nil, &progress)
         }
         return progress
     }
@@ -197,7 +197,8 @@ struct FanoutWork: Sendable {
         var cursor = self.order.cursor
         let entries = try self.nextEntries(session, usable, &cursor)
         let wantsJobs = cursor.owesJobs || !entries.contains { !$0.isLarge }
-        var due = wantsJobs ? try session.dueJobs(Array(usable.keys), after: cursor.turn, limit: FanoutWork.jobLimit) : []
+        var due =
+            wantsJobs ? try session.dueJobs(Array(usable.keys), after: cursor.turn, limit: FanoutWork.jobLimit) : []
         var needed = Set(due.map(\.shard))
         for entry in entries { needed.formUnion(entry.shards) }
         let rows = try self.lock(session, needed, &progress)
@@ -210,12 +211,11 @@ struct FanoutWork: Sendable {
         }
         let written = try self.writeEvents(session, plan, rows, &progress)
         let used = try self.move(session, plan, rows, &progress)
-        let left = self.order.limit - written
-        let turns = FanoutJob.inTurns(due.filter { rows[$0.shard] != nil }, limit: max(1, left))
-        if !turns.isEmpty, left > 0 || cursor.owesJobs {
-            _ = try self.writeJobs(
-                session, turns, rows, limit: max(left, min(self.order.limit, 1000)), after: used, isNarrow: false, &progress)
-            cursor.turn = turns.last { $0.job.event != turns[0].job.event }?.job.event ?? turns[0].job.event
+        let left = max(self.order.limit - written, cursor.owesJobs ? min(self.order.limit, 1000) : 0)
+        let turns = FanoutJob.inTurns(due.filter { rows[$0.shard] != nil }, limit: left)
+        if let first = turns.first {
+            _ = try self.writeJobs(session, turns, rows, after: used, isNarrow: false, &progress)
+            cursor.turn = turns.last?.job.event ?? first.job.event
         }
         cursor.owesJobs = written > 0 && !wantsJobs
         progress.batch.cursor = cursor

@@ -17,7 +17,9 @@ import Testing
             func fenced(_ fence: Fence) async throws -> [Shard] {
                 try await store.workFanout(FanoutOrder(shards: [shard: fence], limit: 1)).fenced
             }
-            #expect(try await store.claimShards([], view: ViewNumber(generation: "g1", number: 5), node: NodeID("a"), incarnation: "i") == [:])
+            #expect(
+                try await store.claimShards(
+                    [], view: ViewNumber(generation: "g1", number: 5), node: NodeID("a"), incarnation: "i") == [:])
             let first = try #require(try await claim("a", 5))
             #expect(try await claim("a", 5) == first)
             #expect(try await claim("a", 6) == first)
