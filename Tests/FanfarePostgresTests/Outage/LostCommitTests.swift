@@ -7,7 +7,7 @@ import Testing
 /// COMMIT was done and its answer was lost: every unit is run again and finds what it did.
 @Suite struct LostCommitTests {
     private func withProxy(
-        _ change: (inout PostgresConfiguration) -> Void,
+        _ change: (inout PostgresConfiguration) -> Void = { _ in },
         _ body: (PostgresStore, PostgresConnection, CuttingProxy) async throws -> Void
     ) async throws {
         let server = try PostgresServer.shared()
