@@ -44,6 +44,27 @@ import Testing
         #expect(recovered == .some(nil))
     }
 
+    @Test("an engine that came back from before a view goes on above it: its number stands for no other one")
+    func lostView() async {
+        let (before, after) = await onOwnThread {
+            let bench = Bench()
+            let snapshot = bench.engine.state
+            let other = Member(node: NodeID("other"), incarnation: "i", address: "")
+            _ = try? bench.engine.state.heartbeat(
+                other, lease: .seconds(60), newGeneration: "g", now: bench.scheduler.now)
+            bench.node.membershipChanged()
+            bench.run()
+            let before = bench.node.map.view
+            bench.engine.restart(with: snapshot)
+            bench.run(.seconds(2))
+            return (before, bench.node.map.view)
+        }
+        #expect(before?.members.count == 2)
+        #expect(after?.members.count == 1)
+        #expect(before?.number.generation == after?.number.generation)
+        #expect((before?.number.number ?? 0) < (after?.number.number ?? 0))
+    }
+
     @Test("a node whose name another process has owns nothing, admits nobody, and waits until the name is free")
     func namesake() async {
         let result = await onOwnThread {
