@@ -246,6 +246,7 @@ extension ServeConfiguration.Limits {
         self.inboxHeld = try values.integer("inbox_held", in: 1...100_000, default: self.inboxHeld)
         self.onlineUsers = try values.integer("online_users", in: 0...10_000_000, default: self.onlineUsers)
         self.onlineChanges = try values.integer("online_changes", in: 1...1_000_000, default: self.onlineChanges)
+        self.heldBytes = try values.bytes("held_bytes", in: 65_536...(1 << 30), default: self.heldBytes)
 
         self.heartbeatLease = try values.duration(
             "heartbeat_lease", in: .milliseconds(300)...(.seconds(300)), default: self.heartbeatLease)

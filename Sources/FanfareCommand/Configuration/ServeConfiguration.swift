@@ -77,6 +77,7 @@ package struct ServeConfiguration: Sendable {
         package var inboxHeld = 1000
         package var onlineUsers = 50_000
         package var onlineChanges = 2000
+        package var heldBytes = 1 << 20
 
         package var heartbeatLease: Duration = .seconds(3)
         package var drainDeadline: Duration = .seconds(8)

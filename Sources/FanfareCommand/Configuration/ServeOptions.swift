@@ -181,6 +181,7 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("inbox-held"), help: .setting("inbox_held")) var inboxHeld: String?
     @Option(name: .customLong("online-users"), help: .setting("online_users")) var onlineUsers: String?
     @Option(name: .customLong("online-changes"), help: .setting("online_changes")) var onlineChanges: String?
+    @Option(name: .customLong("held-bytes"), help: .setting("held_bytes")) var heldBytes: String?
 
     var values: [String: String?] {
         [
@@ -201,6 +202,7 @@ struct RoomOptions: ParsableArguments {
             "inbox_held": self.inboxHeld,
             "online_users": self.onlineUsers,
             "online_changes": self.onlineChanges,
+            "held_bytes": self.heldBytes,
         ]
     }
 }

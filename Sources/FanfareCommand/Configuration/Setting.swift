@@ -102,6 +102,7 @@ package struct Setting: Sendable, Hashable {
         Setting("inbox_held", default: "1000", "Notifications that wait for one session to be sure of its position."),
         Setting("online_users", default: "50000", "Users of one fan-out shard that its owner knows to be online."),
         Setting("online_changes", default: "2000", "Comings and goings of one fan-out shard that wait to be told."),
+        Setting("held_bytes", default: "1MiB", "Bytes that wait for one session so, or for its connect reply."),
         // Cluster.
         Setting("heartbeat_lease", default: "3s", "Time after which a silent node is taken for dead."),
         Setting("drain_deadline", default: "8s", "Time for leaving in peace."),

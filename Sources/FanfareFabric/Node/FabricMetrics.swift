@@ -34,6 +34,8 @@ package struct FabricMetrics: Sendable {
     let recoveriesFailed = Count(label: "fanfare_recoveries_total", dimensions: [("result", "unrecoverable")])
     let ownedRooms = Level(label: "fanfare_owned_rooms")
     let roomsRefused = Count(label: "fanfare_owned_rooms_refused_total")
+    let pushesOverrun = Count(label: "fanfare_session_overruns_total", dimensions: [("waiting", "notifications")])
+    let publicationsOverrun = Count(label: "fanfare_session_overruns_total", dimensions: [("waiting", "publications")])
     let edges = Level(label: "fanfare_rooms")
     let commands = Count(label: "fanfare_commands_total")
     let refusedCommands = Count(label: "fanfare_commands_refused_total")

@@ -44,7 +44,8 @@ extension Session {
     /// The user's own channel and the token's: all before connect is answered, and no push before the answer.
     private func subscribeByServer(id: UInt32, _ request: ConnectRequest, _ token: VerifiedToken) async {
         var subs: [String: SubscribeResult] = [:]
-        let gate = GatedTransport(self.transport)
+        let gate = GatedTransport(
+            self.transport, limit: self.services.limits.heldBytes, metrics: self.services.metrics)
         if !self.user.isAnonymous {
             let channel = Channel.user(self.user)
             // First reachable for pushes, then the position is read: nothing falls between the two.
@@ -140,17 +141,29 @@ final class GatedTransport: SessionTransport, @unchecked Sendable {
     private let transport: any SessionTransport
     private var held: [SharedFrame] = []
     private var heldBytes = 0
-    private static let heldBytesLimit = 1 << 20
+    private let limit: Int
+    private let metrics: FabricMetrics
     private var isOpen = false
+    private var isOverrun = false
 
-    init(_ transport: any SessionTransport) { self.transport = transport }
+    init(_ transport: any SessionTransport, limit: Int, metrics: FabricMetrics) {
+        self.transport = transport
+        self.limit = limit
+        self.metrics = metrics
+    }
 
     func send(_ object: Bytes) { self.transport.send(object) }
 
     func send(_ frame: SharedFrame) {
         guard !self.isOpen else { return self.transport.send(frame) }
+        guard !self.isOverrun else { return }
+        guard self.heldBytes + frame.bytes.count <= self.limit else {
+            self.isOverrun = true
+            self.held = []
+            self.metrics.publicationsOverrun.increment()
+            return self.close(.slow)
+        }
         self.heldBytes += frame.bytes.count
-        guard self.heldBytes <= GatedTransport.heldBytesLimit else { return self.close(.slow) }
         self.held.append(frame)
     }
 

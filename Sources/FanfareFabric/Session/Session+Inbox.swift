@@ -87,14 +87,20 @@ extension Session {
 
     /// Who cannot be given what waits comes back and recovers it.
     private func hold(_ push: InboxPush) {
-        guard self.inboxHeld.count < self.services.limits.inboxHeld else { return self.close(.insufficientState) }
+        let (limits, bytes) = (self.services.limits, self.inboxHeldBytes + push.payload.count)
+        guard self.inboxHeld.count < limits.inboxHeld, bytes <= limits.heldBytes else {
+            self.services.metrics.pushesOverrun.increment()
+            return self.close(.insufficientState)
+        }
         self.inboxHeld.append(push)
+        self.inboxHeldBytes = bytes
     }
 
     func deliverHeldInbox() {
         guard self.inboxReads == 0 else { return }
         let held = self.inboxHeld
         self.inboxHeld = []
+        self.inboxHeldBytes = 0
         for push in held { _ = self.deliver(push) }
         if let doubt = self.inboxDoubt, !doubt.awaitsAnnouncement { self.hub.onThisLoop { $0.compareInbox(of: self) } }
     }

@@ -60,6 +60,7 @@ package actor Session: SessionHandler {
     /// The user channel: the highest sequence given, or nil while it is not known.
     var inboxSequence: UInt64?
     var inboxHeld: [InboxPush] = []
+    var inboxHeldBytes = 0
     /// Reads of the inbox under way: pushes wait for them.
     var inboxReads = 0
     /// Why pushes wait for a comparison; nil where they do not.
@@ -208,6 +209,7 @@ package actor Session: SessionHandler {
         self.held = []
         self.waiting = Fifo()
         self.inboxHeld = []
+        self.inboxHeldBytes = 0
         let user = self.user
         let key = self.userKey
         self.hub.onThisLoop { $0.unregister(self, user: user, key: key) }

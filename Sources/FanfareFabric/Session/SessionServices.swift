@@ -37,6 +37,9 @@ package struct SessionLimits: Sendable, Hashable {
     package var inboxRecovery = 300
     /// Pushes of one session that wait while its position is not certain; beyond it the client is sent away to recover.
     package var inboxHeld = 1000
+    /// Bytes that wait for one session while it connects or its inbox is read: of notifications, and of publications in
+    /// rooms that the server subscribed it to. Whose waiting takes more comes back and recovers.
+    package var heldBytes = 1 << 20
 
     package init() {}
 }

@@ -59,6 +59,8 @@ struct MetricDescription: Sendable {
         "fanfare_breaker_open": .init("1 where the breaker refuses or probes."),
         "fanfare_breaker_transitions_total": .init("Changes of circuit breakers."),
         "fanfare_retries_total": .init("Retries, by operation."),
+        "fanfare_session_overruns_total": .init(
+            "Sessions ended because more waited for their connect or inbox than may."),
         "fanfare_rate_limited_total": .init("Requests refused by a rate limit."),
         "fanfare_idempotency_keys": .init("Idempotency keys that came through here and are remembered."),
         // Durable work.

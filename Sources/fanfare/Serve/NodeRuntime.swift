@@ -253,6 +253,7 @@ extension NodeConfiguration {
         self.session.staleTime = limits.staleTimeout
         self.session.expiryGrace = limits.expiryGrace
         self.session.inboxRecovery = limits.inboxRecovery
+        self.session.heldBytes = limits.heldBytes
         self.slot.rooms = limits.ownedRooms
         self.session.inboxHeld = limits.inboxHeld
         self.online.usersPerShard = limits.onlineUsers

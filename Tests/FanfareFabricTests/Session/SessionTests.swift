@@ -206,25 +206,71 @@ import Testing
         #expect(after == [1, 0, 4, 5])
     }
 
-    @Test("who is owed more than may wait is sent away, and recovers", arguments: [1000, 1001])
-    func repairOverflow(pushes: Int) async {
+    @Test(
+        "who is owed more than may wait is sent away, and recovers",
+        arguments: [(7, 2, nil), (8, 2, 3010), (5, 10, nil), (5, 11, 3010)] as [(Int, Int, UInt32?)])
+    func repairOverflow(pushes: Int, bytes: Int, expected: UInt32?) async {
         let (code, held) = await onOwnThread {
-            let bench = Bench()
+            let bench = Bench {
+                $0.session.inboxHeld = 7
+                $0.session.heldBytes = 50
+            }
             let client = bench.connect("user:a")
             let held = Box(0)
             bench.loop.execute {
                 client.session?.onThisLoop { session in
                     session.doubtInbox()
                     for sequence in 1...pushes {
-                        _ = session.deliver(InboxPush(sequence: UInt64(sequence), payload: Bytes("{}".utf8)))
+                        let payload = Bytes(repeating: 0x31, count: bytes)
+                        _ = session.deliver(InboxPush(sequence: UInt64(sequence), payload: payload))
                     }
                     held.value = session.inboxHeld.count
                 }
             }
             bench.run()
-            return (client.transport.closed?.code, held.value)
+            return (client.transport.closed.map { UInt32($0.code) }, held.value)
         }
-        #expect(code == (pushes > 1000 ? 3010 : nil))
-        #expect(held <= 1000)
+        #expect(code == expected)
+        #expect(held == (expected == nil ? pushes : 0))
+    }
+
+    @Test("what was given back makes room for as much again") func repairsInTurn() async {
+        let (code, offsets) = await onOwnThread {
+            let bench = Bench {
+                $0.session.inboxHeld = 2
+                $0.session.heldBytes = 4
+            }
+            let client = bench.connect("user:a")
+            for round in 0..<3 as Range<UInt64> {
+                bench.loop.execute {
+                    client.session?.onThisLoop { session in
+                        session.doubtInbox()
+                        Self.push([2 * round + 1, 2 * round + 2], to: session)
+                        session.trustInbox()
+                    }
+                }
+            }
+            bench.run()
+            return (client.transport.closed?.code, client.offsets)
+        }
+        #expect(code == nil)
+        #expect(offsets == [1, 2, 3, 4, 5, 6])
+    }
+
+    @Test(
+        "publications wait for the connect reply up to a limit; whose take more is cut as slow",
+        arguments: [(100, 2), (99, 0)])
+    func gate(limit: Int, delivered: Int) {
+        let transport = RecordingTransport()
+        let gate = GatedTransport(transport, limit: limit, metrics: FabricMetrics())
+        let frame = SharedFrame(bytes: [0x81, 48] + Bytes(repeating: 0x31, count: 48), publications: 1)
+        gate.send(frame)
+        gate.send(frame)
+        #expect(transport.objects.isEmpty)
+        gate.open()
+        #expect(transport.objects.count == delivered)
+        #expect(transport.closed?.code == (delivered == 0 ? 3008 : nil))
+        gate.send(frame)
+        #expect(transport.objects.count == delivered + 1)
     }
 }
