@@ -98,8 +98,8 @@ enum MembershipChecks {
         BrokerCheck("the name of one that fell silent is free before its lease ends", nodes: 2) { cluster in
             let node = cluster.first
             let lease = Duration.milliseconds(900)
-            _ = try await node.broker.heartbeat(node.member(), lease: lease, newGeneration: "g")
             let began = ContinuousClock.now
+            _ = try await node.broker.heartbeat(node.member(), lease: lease, newGeneration: "g")
             try await eventually("the name is free") {
                 do throws(EngineError) {
                     let view = try await cluster.nodes[1].broker.heartbeat(
