@@ -246,7 +246,7 @@ import Testing
                     client.session?.onThisLoop { session in
                         session.doubtInbox()
                         Self.push([2 * round + 1, 2 * round + 2], to: session)
-                        session.trustInbox()
+                        session.trustInbox(since: session.lastInboxDoubt)
                     }
                 }
             }
