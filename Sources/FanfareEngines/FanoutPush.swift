@@ -18,13 +18,25 @@ package struct FanoutPush: Sendable, Hashable {
     /// Raw JSON.
     package var data: Bytes
     package var createdAt: Timestamp
+    /// Whose followers hear of it; nil where users were named.
+    package var streamer: UserID?
+    /// When it stops being worth a push.
+    package var expiresAt: Timestamp?
+    /// It stopped being so before: sessions pass it over.
+    package var isStale: Bool
     package var recipients: [Recipient]
 
-    package init(event: EventID, type: String, data: Bytes, createdAt: Timestamp, recipients: [Recipient]) {
+    package init(
+        event: EventID, type: String, data: Bytes, createdAt: Timestamp, streamer: UserID? = nil,
+        expiresAt: Timestamp? = nil, isStale: Bool = false, recipients: [Recipient]
+    ) {
         self.event = event
         self.type = type
         self.data = data
         self.createdAt = createdAt
+        self.streamer = streamer
+        self.expiresAt = expiresAt
+        self.isStale = isStale
         self.recipients = recipients
     }
 }

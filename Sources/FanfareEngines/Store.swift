@@ -1,3 +1,4 @@
+package import FanfareCore
 package import FanfareModel
 
 /// What is durable: users, follows, streams, events, inboxes, direct messages, dead letters. Implemented on PostgreSQL.
@@ -13,8 +14,22 @@ package protocol Store: Sendable {
     /// - Returns: the key of each of them.
     @discardableResult
     func ensureUsers(_ users: [UserID]) async throws(FanfareError) -> [UserID: UserKey]
-    func follow(_ follow: Follow) async throws(FanfareError)
-    func unfollow(user: UserID, streamer: UserID) async throws(FanfareError)
+    /// - Returns: whether what is pushed to the user changed: see `pushPolicy`.
+    /// - Throws: 106 where too many streamers are muted.
+    @discardableResult
+    func follow(_ follow: Follow) async throws(FanfareError) -> Bool
+    /// - Returns: as `follow`.
+    @discardableResult
+    func unfollow(user: UserID, streamer: UserID) async throws(FanfareError) -> Bool
+
+    // MARK: Preferences
+
+    func preferences(of user: UserID) async throws(FanfareError) -> UserPreferences
+    /// All or nothing; the level is in force for every streamer when this returns.
+    /// - Throws: 107 for a time zone that does not exist.
+    func setPreferences(_ change: PreferencesChange) async throws(FanfareError) -> UserPreferences
+    /// What the user's preferences say of pushes.
+    func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy
 
     // MARK: Streams and events
 
@@ -32,12 +47,12 @@ package protocol Store: Sendable {
 
     /// Newest first.
     func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage
-    /// What came after `sequence`, ascending, `limit` at the most, and the user's present position: for recovery.
-    func inbox(of user: UserID, after sequence: UInt64, limit: Int) async throws(FanfareError) -> InboxTail
-    /// The user's present position alone.
-    func inboxPosition(of user: UserID) async throws(FanfareError) -> UInt64
-    /// The present positions of those users who have one: for finding who missed something. 1000 users at the most.
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
+    /// What came after `sequence`, ascending, `limit` at the most, and the user's present position: for recovery. With nil
+    /// the position alone.
+    func inbox(of user: UserID, after sequence: UInt64?, limit: Int) async throws(FanfareError) -> InboxTail
+    /// The present positions of those users who have one, or preferences: for finding who missed something. 1000 users at
+    /// the most.
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition]
     /// Marks entries of the inbox. What is archived is read, too. Repeating is harmless; sequences that the inbox has not
     /// are left out.
     func mark(_ user: UserID, _ mark: InboxMark, _ which: InboxSelection) async throws(FanfareError) -> MarkResult
@@ -94,23 +109,23 @@ package struct StoreHealth: Sendable, Hashable {
     }
 }
 
-/// Of which events of a streamer a follower wants to hear.
-package enum NotifyPreference: String, Sendable, Hashable, CaseIterable {
-    case all
-    /// `stream.live` alone.
-    case live
-    case none
-}
-
 package struct Follow: Sendable, Hashable {
     package var user: UserID
     package var streamer: UserID
     package var notify: NotifyPreference
+    /// Leaves `notify` as it is for who follows already.
+    package var keepsNotify: Bool
+    package var mute: Change<Timestamp>
 
-    package init(user: UserID, streamer: UserID, notify: NotifyPreference = .all) {
+    package init(
+        user: UserID, streamer: UserID, notify: NotifyPreference = .all, keepsNotify: Bool = false,
+        mute: Change<Timestamp> = .keep
+    ) {
         self.user = user
         self.streamer = streamer
         self.notify = notify
+        self.keepsNotify = keepsNotify
+        self.mute = mute
     }
 }
 
@@ -182,12 +197,17 @@ package struct NotificationRequest: Sendable, Hashable {
     /// Raw JSON.
     package var data: Bytes
     package var idempotencyKey: String?
+    /// Seconds after which it is not worth a push; nil for ever.
+    package var timeToLive: Int?
 
-    package init(audience: Audience, type: String, data: Bytes, idempotencyKey: String? = nil) {
+    package init(
+        audience: Audience, type: String, data: Bytes, idempotencyKey: String? = nil, timeToLive: Int? = nil
+    ) {
         self.audience = audience
         self.type = type
         self.data = data
         self.idempotencyKey = idempotencyKey
+        self.timeToLive = timeToLive
     }
 }
 
@@ -231,10 +251,16 @@ package struct InboxEntry: Sendable, Hashable {
     package var isRead: Bool
     /// Put away: listed only where that is asked for.
     package var isArchived: Bool
+    /// When it stops being worth a push.
+    package var expiresAt: Timestamp?
+    /// Whose followers were meant. Known where entries are read to be pushed.
+    package var streamer: UserID?
+    /// It expired, its stream ended, or the user wants to hear of its streamer no more. As `streamer`.
+    package var isStale: Bool
 
     package init(
         sequence: UInt64, event: EventID, type: String, data: Bytes, createdAt: Timestamp, isRead: Bool,
-        isArchived: Bool = false
+        isArchived: Bool = false, expiresAt: Timestamp? = nil, streamer: UserID? = nil, isStale: Bool = false
     ) {
         self.sequence = sequence
         self.event = event
@@ -243,6 +269,9 @@ package struct InboxEntry: Sendable, Hashable {
         self.createdAt = createdAt
         self.isRead = isRead
         self.isArchived = isArchived
+        self.expiresAt = expiresAt
+        self.streamer = streamer
+        self.isStale = isStale
     }
 }
 
@@ -277,6 +306,19 @@ package struct InboxPage: Sendable, Hashable {
     }
 }
 
+/// Where a user stands.
+package struct InboxPosition: Sendable, Hashable {
+    /// The highest sequence in the inbox; 0 where it is empty.
+    package var sequence: UInt64
+    /// The version of the preferences; 0 where there are none.
+    package var preferences: Int64
+
+    package init(sequence: UInt64, preferences: Int64 = 0) {
+        self.sequence = sequence
+        self.preferences = preferences
+    }
+}
+
 package struct InboxTail: Sendable, Hashable {
     /// Ascending, after the sequence asked for.
     package var entries: [InboxEntry]
@@ -284,11 +326,14 @@ package struct InboxTail: Sendable, Hashable {
     package var top: UInt64
     /// There was more than the limit.
     package var isTruncated: Bool
+    /// What the user's preferences say of pushes, at that moment.
+    package var policy: PushPolicy
 
-    package init(entries: [InboxEntry], top: UInt64, isTruncated: Bool) {
+    package init(entries: [InboxEntry], top: UInt64, isTruncated: Bool, policy: PushPolicy = PushPolicy()) {
         self.entries = entries
         self.top = top
         self.isTruncated = isTruncated
+        self.policy = policy
     }
 }
 

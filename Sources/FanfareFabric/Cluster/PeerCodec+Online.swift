@@ -45,6 +45,9 @@ extension TaggedWriter {
             writer.field(2, push.type)
             writer.field(3, push.data)
             writer.field(4, signed: push.createdAt.milliseconds)
+            if let streamer = push.streamer { writer.field(6, streamer.rawValue) }
+            if let expiresAt = push.expiresAt { writer.field(7, signed: expiresAt.milliseconds) }
+            if push.isStale { writer.field(8, true) }
             var rest = push.recipients[...]
             while let first = rest.first {
                 let run = rest.prefix { $0.sequence == first.sequence }
@@ -104,6 +107,9 @@ extension PeerFields {
                 event: EventID(try fields.required(1).signed()), type: try fields.string(2),
                 data: try fields.bytes(3), createdAt: Timestamp(milliseconds: try fields.required(4).signed()),
                 recipients: [])
+            if fields.optional(6) != nil { push.streamer = try fields.user(6) }
+            push.isStale = try fields.optionalNumber(8) ?? 0 != 0
+            if let expiresAt = fields.optional(7) { push.expiresAt = Timestamp(milliseconds: try expiresAt.signed()) }
             for field in fields.all(5) {
                 let run = try PeerFields(field)
                 let sequence = try run.number(1)

@@ -18,6 +18,7 @@ private enum RequestKind {
     static let doubtInboxes: UInt64 = 14
     static let onlineAnnouncements: UInt64 = 15
     static let onlineDigests: UInt64 = 16
+    static let preferencesChanged: UInt64 = 17
 }
 
 extension PeerRequest {
@@ -36,6 +37,7 @@ extension PeerRequest {
         case .onlineAnnouncements: RequestKind.onlineAnnouncements
         case .onlineDigests: RequestKind.onlineDigests
         case .notice: RequestKind.notice
+        case .preferencesChanged: RequestKind.preferencesChanged
         case .wakeShards: RequestKind.wakeShards
         case .drain: RequestKind.drain
         }
@@ -66,7 +68,7 @@ extension PeerRequest {
         case .onlineAnnouncements(let announcements):
             for announcement in announcements { writer.field(16, announcement) }
         case .onlineDigests(let digests): for digest in digests { writer.field(16, digest) }
-        case .notice(let push, let user, let client):
+        case .notice(let push, let user, let client), .preferencesChanged(let push, let user, let client):
             writer.field(16, push)
             writer.field(17, user.rawValue)
             if let client { writer.field(18, client.rawValue) }
@@ -103,6 +105,10 @@ extension PeerRequest {
         case RequestKind.onlineDigests: self = .onlineDigests(try fields.digests(16))
         case RequestKind.notice:
             self = .notice(
+                try fields.push(16), user: try fields.user(17),
+                except: try fields.optionalString(18).map(ClientID.init))
+        case RequestKind.preferencesChanged:
+            self = .preferencesChanged(
                 try fields.push(16), user: try fields.user(17),
                 except: try fields.optionalString(18).map(ClientID.init))
         case RequestKind.wakeShards: self = .wakeShards(try fields.shards(16))

@@ -19,6 +19,8 @@ package enum PeerRequest: Sendable, Hashable {
     case onlineAnnouncements([OnlineAnnouncement])
     case onlineDigests([OnlineDigest])
     case notice(InboxPush, user: UserID, except: ClientID?)
+    /// The user's sessions ask for the new preferences, and are given the notice.
+    case preferencesChanged(InboxPush, user: UserID, except: ClientID?)
     case wakeShards([Shard])
     /// Leave in peace, and end.
     case drain

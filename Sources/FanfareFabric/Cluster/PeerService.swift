@@ -78,7 +78,8 @@ package actor PeerService {
     /// some of this one's.
     private nonisolated func performAsNamesake(_ request: PeerRequest, of asker: Asker) {
         switch request {
-        case .sessions, .inboxPushes, .doubtInboxes, .notice: self.perform(request, of: asker) { _ in }
+        case .sessions, .inboxPushes, .doubtInboxes, .notice, .preferencesChanged:
+            self.perform(request, of: asker) { _ in }
         case .publish, .history, .removeHistory, .presence, .presenceStats, .channels, .info, .onlineAnnouncements,
             .onlineDigests, .wakeShards, .drain:
             return
@@ -164,6 +165,9 @@ package actor PeerService {
             return .online(self.online.received(digests, from: asker.node, incarnation: asker.incarnation))
         case .notice(let push, let user, let client):
             await self.pusher.noticeHere(push, user: user, except: client)
+            return .done
+        case .preferencesChanged(let push, let user, let client):
+            await self.pusher.preferencesChangedHere(push, user: user, except: client)
             return .done
         case .wakeShards(let shards):
             await self.fanout?.wake(shards)

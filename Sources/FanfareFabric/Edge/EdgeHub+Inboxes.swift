@@ -1,4 +1,5 @@
 import FanfareCore
+import FanfareEngines
 import FanfareModel
 
 /// Sessions whose inboxes have to be compared with what they were given.
@@ -14,7 +15,7 @@ extension EdgeHub {
     /// Pushes may have been lost just now: those that come wait until what was lost has been given.
     func repairInboxes() { self.repairInboxes(of: self.allSessions) }
 
-    private func repairInboxes(of sessions: [Session]) {
+    func repairInboxes(of sessions: [Session]) {
         let doubtful = sessions.filter { session in
             session.onThisLoop { session in
                 guard session.hasInbox else { return false }
@@ -76,7 +77,7 @@ extension EdgeHub {
         }
     }
 
-    private func inboxPositions(of sessions: [Session]) async throws(FanfareError) -> [UserID: UInt64] {
+    private func inboxPositions(of sessions: [Session]) async throws(FanfareError) -> [UserID: InboxPosition] {
         let users = Set(sessions.map { session in session.onThisLoop { $0.user } })
         return try await self.log.inboxPositions(of: users.sorted())
     }

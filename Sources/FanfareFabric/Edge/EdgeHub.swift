@@ -1,5 +1,5 @@
-import FanfareCore
-import FanfareEngines
+package import FanfareCore
+package import FanfareEngines
 package import FanfareModel
 import FanfareProtocol
 import Logging
@@ -7,8 +7,9 @@ import Logging
 /// Where the log of a channel is read, whoever keeps it.
 package protocol ChannelLog: Sendable {
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory
-    /// Where the users' inboxes stand; those without an entry are left out.
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64]
+    /// Where the users' inboxes and preferences stand; those without either are left out.
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition]
+    func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy
     /// The keys of the users; none where there is no database.
     func userKeys(of users: [UserID]) async throws(FanfareError) -> [UserID: UserKey]
 }

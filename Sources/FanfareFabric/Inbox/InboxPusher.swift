@@ -95,10 +95,9 @@ package actor InboxPusher {
                 }
                 if message.indices.last != index {
                     message.indices.append(index)
-                    message.pushes.append(
-                        FanoutPush(
-                            event: push.event, type: push.type, data: push.data, createdAt: push.createdAt,
-                            recipients: []))
+                    var empty = push
+                    empty.recipients = []
+                    message.pushes.append(empty)
                     message.bytes += push.data.count
                 }
                 message.pushes[message.pushes.count - 1].recipients.append(push.recipients[recipient])
@@ -221,6 +220,11 @@ package actor InboxPusher {
     func noticeHere(_ push: InboxPush, user: UserID, except client: ClientID?) async {
         for hub in self.hubs { await hub.deliver(push, user: user, except: client) }
     }
+
+    /// The user's sessions on this node go by the new preferences when it returns.
+    func preferencesChangedHere(_ notice: InboxPush, user: UserID, except client: ClientID?) async {
+        for hub in self.hubs { await hub.preferencesChanged(notice, user: user, except: client) }
+    }
 }
 
 extension EdgeHub {
@@ -258,6 +262,6 @@ extension InboxPush {
         self.init(
             InboxEntry(
                 sequence: sequence, event: push.event, type: push.type, data: push.data, createdAt: push.createdAt,
-                isRead: false))
+                isRead: false, expiresAt: push.expiresAt, streamer: push.streamer, isStale: push.isStale))
     }
 }

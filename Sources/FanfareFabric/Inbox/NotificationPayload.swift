@@ -7,13 +7,14 @@ package enum NotificationPayload {
     /// Raw JSON: as `json`.
     package static func encode(_ entry: InboxEntry) -> Bytes { self.json(entry).serialize() }
 
-    /// `{"type","id","event_id","data","created_at","read"}`, with `"archived":true` where that is so.
+    /// `{"type","id","event_id","data","created_at","read"}`, with `"expires_at"` and `"archived":true` where that is so.
     package static func json(_ entry: InboxEntry) -> JSON {
         var members: [JSON.Member] = [
             .init("type", .string(entry.type)), .init("id", .string(String(entry.sequence))),
             .init("event_id", .string(entry.event.description)), .init("data", .raw(entry.data)),
             .init("created_at", .string(entry.createdAt.description)), .init("read", .bool(entry.isRead)),
         ]
+        if let expiresAt = entry.expiresAt { members.append(.init("expires_at", .string(expiresAt.description))) }
         if entry.isArchived { members.append(.init("archived", .bool(true))) }
         return .object(members)
     }

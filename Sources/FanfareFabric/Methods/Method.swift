@@ -15,6 +15,8 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case batch
     case follow
     case unfollow
+    case preferences
+    case setPreferences = "set_preferences"
     case startStream = "start_stream"
     case stopStream = "stop_stream"
     case notify
@@ -32,8 +34,8 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     /// Whether clients call it by rpc.
     package var isForClients: Bool {
         switch self {
-        case .publish, .follow, .unfollow, .startStream, .stopStream, .notifications, .markRead,
-            .archive:
+        case .publish, .follow, .unfollow, .preferences, .setPreferences, .startStream, .stopStream, .notifications,
+            .markRead, .archive:
             true
         default: false
         }

@@ -10,30 +10,9 @@ extension MethodRouter {
     private static let maximumTags = 20
     private static let maximumTag = 64
     private static let maximumType = 64
+    /// In seconds: 30 days.
+    private static let maximumTimeToLive = 30 * 86_400
     private static let plainTypes: Set<String> = ["stream.live", "follow", "mention", "raid", "subscription"]
-
-    // MARK: Follows
-
-    func follow(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
-        let user = try self.subject("user", parameters, by: caller)
-        let streamer = try parameters.user("streamer")
-        guard user != streamer else { throw .badRequest("a user does not follow themself") }
-        var preference = NotifyPreference.all
-        if let text = try parameters.string("notify") {
-            guard let known = NotifyPreference(rawValue: text) else {
-                throw .badRequest("'notify' is 'all', 'live' or 'none'")
-            }
-            preference = known
-        }
-        try await self.operations.follow(Follow(user: user, streamer: streamer, notify: preference))
-        return [:]
-    }
-
-    func unfollow(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {
-        let user = try self.subject("user", parameters, by: caller)
-        try await self.operations.unfollow(user: user, streamer: parameters.user("streamer"))
-        return [:]
-    }
 
     // MARK: Streams
 
@@ -74,8 +53,17 @@ extension MethodRouter {
         let event = try await self.operations.notify(
             NotificationRequest(
                 audience: try MethodRouter.audience(parameters), type: try MethodRouter.notificationType(parameters),
-                data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey()))
+                data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey(),
+                timeToLive: try MethodRouter.timeToLive(parameters)))
         return ["event_id": .string(event.description)]
+    }
+
+    private static func timeToLive(_ parameters: Parameters) throws(FanfareError) -> Int? {
+        guard let seconds = try parameters.integer("ttl_s") else { return nil }
+        guard (1...Int64(MethodRouter.maximumTimeToLive)).contains(seconds) else {
+            throw .badRequest("'ttl_s' is 1 to \(MethodRouter.maximumTimeToLive)")
+        }
+        return Int(seconds)
     }
 
     private static func audience(_ parameters: Parameters) throws(FanfareError) -> NotificationRequest.Audience {

@@ -58,6 +58,8 @@ package struct MethodRouter: Sendable {
         case .info: try await self.info()
         case .follow: try await self.follow(parameters, by: caller)
         case .unfollow: try await self.unfollow(parameters, by: caller)
+        case .preferences: try await self.preferences(parameters, by: caller)
+        case .setPreferences: try await self.setPreferences(parameters, by: caller)
         case .startStream: try await self.startStream(parameters, by: caller)
         case .stopStream: try await self.stopStream(parameters, by: caller)
         case .notify: try await self.notify(parameters)

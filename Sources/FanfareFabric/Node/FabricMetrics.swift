@@ -44,6 +44,8 @@ package struct FabricMetrics: Sendable {
     let idempotencyKeys = Level(label: "fanfare_idempotency_keys")
     let authenticationFailures = Count(label: "fanfare_auth_failures_total")
     let inboxPushes = Count(label: "fanfare_inbox_pushes_total")
+    let inboxPushesSkipped = Count(label: "fanfare_inbox_pushes_skipped_total")
+    let inboxesDeferred = Count(label: "fanfare_inboxes_deferred_total")
     let inboxRepairs = Count(label: "fanfare_inbox_repairs_total")
     let inboxPushesLost = Count(label: "fanfare_inbox_pushes_undelivered_total")
     let inboxPushMessages = Count(label: "fanfare_inbox_push_messages_total")

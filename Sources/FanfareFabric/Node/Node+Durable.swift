@@ -4,18 +4,9 @@ import FanfareProtocol
 
 /// The durable lane: what PostgreSQL keeps. Without a database every call throws 1004.
 extension Node {
-    private func durable() throws(FanfareError) -> any Store {
+    func durable() throws(FanfareError) -> any Store {
         guard let store = self.store else { throw .databaseUnavailable }
         return store
-    }
-
-    package func follow(_ follow: Follow) async throws(FanfareError) {
-        guard follow.user != follow.streamer else { throw .badRequest("nobody follows himself") }
-        try await self.durable().follow(follow)
-    }
-
-    package func unfollow(user: UserID, streamer: UserID) async throws(FanfareError) {
-        try await self.durable().unfollow(user: user, streamer: streamer)
     }
 
     package func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream {
@@ -83,11 +74,7 @@ extension Node {
         // Without a database the channel carries what is pushed now, and nothing was missed.
         guard let store = self.store else { return InboxTail(entries: [], top: sequence ?? 0, isTruncated: false) }
         _ = try await self.identify(user)
-        if let sequence {
-            return try await store.inbox(
-                of: user, after: sequence, limit: self.configuration.session.inboxRecovery)
-        }
-        return InboxTail(entries: [], top: try await store.inboxPosition(of: user), isTruncated: false)
+        return try await store.inbox(of: user, after: sequence, limit: self.configuration.session.inboxRecovery)
     }
 
     package func deadLetters(_ filter: DeadLetterFilter) async throws(FanfareError) -> [DeadLetter] {

@@ -284,9 +284,14 @@ struct ChannelLogs: ChannelLog {
     let router: RoomRouter
     let store: (any Store)?
 
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64] {
+    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
         guard let store = self.store else { return [:] }
         return try await store.inboxPositions(of: users)
+    }
+
+    func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy {
+        guard let store = self.store else { return PushPolicy() }
+        return try await store.pushPolicy(of: user)
     }
 
     func userKeys(of users: [UserID]) async throws(FanfareError) -> [UserID: UserKey] {

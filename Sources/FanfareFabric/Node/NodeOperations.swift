@@ -46,8 +46,14 @@ package protocol NodeOperations: Sendable {
 
     // MARK: Durable: 1004 without a database
 
-    func follow(_ follow: Follow) async throws(FanfareError)
-    func unfollow(user: UserID, streamer: UserID) async throws(FanfareError)
+    /// Pushes what changed about muted streamers to the user's other sessions.
+    /// - Parameter client: as in `mark`.
+    func follow(_ follow: Follow, by client: ClientID?) async throws(FanfareError)
+    func unfollow(user: UserID, streamer: UserID, by client: ClientID?) async throws(FanfareError)
+    func preferences(of user: UserID) async throws(FanfareError) -> UserPreferences
+    /// In force on this node when it returns, on the others soon after. Pushes the change to the user's other sessions.
+    /// - Parameter client: as in `mark`.
+    func setPreferences(_ change: PreferencesChange, by client: ClientID?) async throws(FanfareError) -> UserPreferences
     func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream
     func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord
     func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID

@@ -1,4 +1,4 @@
-import FanfareCore
+package import FanfareCore
 package import FanfareEngines
 package import FanfareModel
 import FanfareProtocol
@@ -9,14 +9,18 @@ package struct InboxPush: Sendable, Hashable {
     package var sequence: UInt64
     /// Raw JSON as clients see it.
     package var payload: Bytes
+    /// What its user's preferences are asked about; nil for a notice.
+    package var event: PushedEvent?
 
-    package init(sequence: UInt64, payload: Bytes) {
+    package init(sequence: UInt64, payload: Bytes, event: PushedEvent? = nil) {
         self.sequence = sequence
         self.payload = payload
+        self.event = event
     }
 
     package init(_ entry: InboxEntry) {
-        self.init(sequence: entry.sequence, payload: NotificationPayload.encode(entry))
+        self.init(
+            sequence: entry.sequence, payload: NotificationPayload.encode(entry), event: PushedEvent(entry))
     }
 }
 
@@ -34,14 +38,20 @@ extension Session {
             recoverable: true, epoch: Session.inboxEpoch, positioned: true, wasRecovering: recovery?.recover ?? false)
         do throws(FanfareError) {
             let tail = try await self.services.backend.inbox(of: self.user, after: since)
+            self.adopt(tail.policy)
             let isWhole = !tail.isTruncated && tail.entries.count <= self.services.limits.inboxRecovery
             if let since, isWhole, since <= tail.top {
                 result.recovered = true
                 result.offset = since
-                result.publications = tail.entries.map { entry in
-                    Publication(offset: entry.sequence, data: NotificationPayload.encode(entry))
-                }
                 self.services.metrics.recoveries.increment()
+                if let end = self.pushPolicy.quietEnd(at: self.wallClock), !tail.entries.isEmpty {
+                    // What was missed waits with what is to come.
+                    self.inboxSequence = since
+                    self.deferInbox(until: end)
+                    return result
+                }
+                result.publications = self.recovered(tail.entries)
+                self.isInboxDeferred = false
             } else {
                 result.offset = tail.top
                 if since != nil { self.services.metrics.recoveriesFailed.increment() }
@@ -69,20 +79,23 @@ extension Session {
         }
         if push.sequence > 0, self.inboxReads > 0 || self.inboxDoubt != nil {
             self.hold(push)
-        } else {
-            self.give(push)
+            return true
         }
-        return true
+        return self.give(push)
     }
 
-    private func give(_ push: InboxPush) {
+    /// - Returns: whether it was given, now or before.
+    @discardableResult
+    private func give(_ push: InboxPush) -> Bool {
         if push.sequence > 0 {
-            guard push.sequence > self.inboxSequence ?? 0 else { return }
+            guard push.sequence > self.inboxSequence ?? 0 else { return true }
+            guard self.mayGive(push) else { return false }
             self.inboxSequence = push.sequence
         }
         self.services.metrics.inboxPushes.increment()
         self.push(
             .publication(Publication(offset: push.sequence, data: push.payload)), channel: Channel.user(self.user).name)
+        return true
     }
 
     /// Who cannot be given what waits comes back and recovers it.
@@ -164,18 +177,26 @@ extension Session {
         self.deliverHeldInbox()
     }
 
-    /// Whether the inbox has more than was given.
-    func isBehind(_ positions: [UserID: UInt64]) -> Bool {
-        guard self.hasInbox, let top = positions[self.user] else { return false }
-        return self.inboxSequence.map { $0 < top } ?? true
+    /// Whether the inbox has more than was given and may be given now, or the preferences are not those known.
+    func isBehind(_ positions: [UserID: InboxPosition]) -> Bool {
+        guard self.hasInbox, let position = positions[self.user] else { return false }
+        if position.preferences > self.pushPolicy.version { return true }
+        return !self.mustWait && self.inboxSequence.map { $0 < position.sequence } ?? true
     }
 
     /// Gives what the inbox has beyond the last one given.
     /// - Throws: where the store gives no answer now.
-    func catchUp(with positions: [UserID: UInt64]) async throws(FanfareError) {
+    func catchUp(with positions: [UserID: InboxPosition]) async throws(FanfareError) {
+        if let position = positions[self.user], position.preferences > self.pushPolicy.version {
+            self.adopt(try await self.services.backend.pushPolicy(of: self.user))
+        }
         // What is read for an answer comes in it, and not before: the inbox is compared again after the answer.
         guard self.inboxReads == 0 else { return self.doubtInbox() }
-        guard self.isBehind(positions), let top = positions[self.user] else { return }
+        guard !self.mustWait else { return }
+        guard self.isBehind(positions), let top = positions[self.user]?.sequence else {
+            self.isInboxDeferred = false
+            return
+        }
         guard let since = self.inboxSequence else {
             // The store was away when the client connected: it hears of what comes from now on.
             self.inboxSequence = top
@@ -184,6 +205,9 @@ extension Session {
         let tail = try await self.services.backend.inbox(of: self.user, after: since)
         guard case .connected = self.phase else { return }
         guard self.inboxReads == 0 else { return self.doubtInbox() }
+        self.adopt(tail.policy)
+        guard !self.mustWait else { return }
+        self.isInboxDeferred = false
         // Too much for pushes: the client recovers, and is told how.
         if tail.isTruncated { return self.close(.insufficientState) }
         for entry in tail.entries { self.give(InboxPush(entry)) }

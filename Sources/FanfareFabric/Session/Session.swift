@@ -69,6 +69,12 @@ package actor Session: SessionHandler {
     /// Nil where there is no database, or as long as it gave no answer.
     var userKey: UserKey?
 
+    /// What the user's preferences say of pushes, as far as they are known.
+    var pushPolicy = PushPolicy()
+    /// The inbox has more than was given, and that waits until quiet hours end.
+    var isInboxDeferred = false
+    var quietTimer: ScheduledCall?
+
     private var awaitsPong = false
     private var staleTimer: ScheduledCall?
     private var pingTimer: ScheduledCall?
@@ -201,6 +207,7 @@ package actor Session: SessionHandler {
         self.staleTimer?.cancel()
         self.pingTimer?.cancel()
         self.expiryTimer?.cancel()
+        self.quietTimer?.cancel()
         for subscription in self.subscriptions.values {
             subscription.expiry?.cancel()
             self.hub.onThisLoop { $0.unsubscribe(self.client, from: subscription.channel.name) }

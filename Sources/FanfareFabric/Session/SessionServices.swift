@@ -12,6 +12,8 @@ package protocol SessionBackend: NodeOperations {
     func identify(_ user: UserID) async throws(FanfareError) -> UserKey?
     /// The inbox after a sequence; nil for the position alone.
     func inbox(of user: UserID, after sequence: UInt64?) async throws(FanfareError) -> InboxTail
+    /// What the user's preferences say of pushes.
+    func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy
 }
 
 package struct SessionLimits: Sendable, Hashable {

@@ -82,6 +82,10 @@ struct MetricDescription: Sendable {
         "fanfare_online_announcements_overflowed_total": .init("Changes given up for a snapshot: too many waited."),
         "fanfare_online_snapshots_wanted_total": .init("Shards that an owner asked for whole."),
         "fanfare_online_repairs_total": .init("Shards announced again because a digest differed."),
+        "fanfare_inbox_pushes_skipped_total": .init(
+            "Notifications that were not pushed: muted, expired, or not wanted any more."),
+        "fanfare_inboxes_deferred_total": .init(
+            "Times that a session's notifications began to wait for the end of quiet hours."),
         "fanfare_inbox_repairs_total": .init("User channels brought up to date from the inbox."),
         "fanfare_dead_letters": .init("Work that failed for good and waits for an operator."),
         "fanfare_dead_letters_forgotten_total": .init("Settled dead letters that were removed."),

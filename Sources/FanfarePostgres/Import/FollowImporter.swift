@@ -80,7 +80,14 @@ package final class FollowImporter: Sendable {
         while true {
             do {
                 return try await self.connection.run(prepare: { try self.prepare($0) }) { session in
-                    try session.transaction { try self.write(session, lines) }
+                    let written = try session.transaction { try self.write(session, lines) }
+                    // A level that was chosen meanwhile did not see these follows: maintenance looks at them.
+                    try session.query(
+                        """
+                        UPDATE preferences p SET is_applied = false FROM users u
+                        WHERE u.id = p.user_id AND p.notify > 0 AND u.name = ANY($1)
+                        """, [.users(Set(lines.map(\.follower)))])
+                    return written
                 }
             } catch let error as PostgresError {
                 attempt += 1
@@ -132,9 +139,10 @@ package final class FollowImporter: Sendable {
                     COALESCE((SELECT max(e.id) FROM events e WHERE e.streamer = u.id), 0) AS newest
                 FROM (SELECT DISTINCT streamer FROM stage) s JOIN users u ON u.name = s.streamer
             )
-            INSERT INTO follows (streamer, shard, follower, since, notify)
-            SELECT s.id, t.follower_shard, u.id, s.newest, 0
+            INSERT INTO follows (streamer, shard, follower, since, notify, chosen)
+            SELECT s.id, t.follower_shard, u.id, s.newest, COALESCE(p.notify, 0), CASE WHEN p.notify > 0 THEN 0 END
             FROM stage t JOIN streamers s ON s.name = t.streamer JOIN users u ON u.name = t.follower
+            LEFT JOIN preferences p ON p.user_id = u.id
             WHERE NOT EXISTS (
                 SELECT FROM follows f WHERE f.follower = u.id AND f.streamer = s.id AND f.until IS NULL
             )

@@ -225,7 +225,11 @@ extension PostgresSession {
     func withEvents(_ pushes: [FanoutPush]) throws(PostgresError) -> [FanoutPush] {
         guard !pushes.isEmpty else { return [] }
         let rows = try self.query(
-            "SELECT id, type, data, created_at FROM events WHERE id = ANY($1)",
+            """
+            SELECT e.id, e.type, e.data, e.created_at, e.expires_at, (SELECT name FROM users s WHERE s.id = e.streamer),
+                EXISTS (SELECT FROM streams s WHERE s.id = e.stream_id AND s.ended_at IS NOT NULL)
+            FROM events e WHERE e.id = ANY($1)
+            """,
             [.int8s(Set(pushes.map(\.event.rawValue)).sorted())])
         var places: [EventID: Int] = [:]
         for row in rows.indices { places[EventID(try rows.int64(row, 0))] = row }
@@ -235,6 +239,9 @@ extension PostgresSession {
             push.type = try rows.string(row, 1)
             push.data = try rows.bytes(row, 2)
             push.createdAt = try rows.timestamp(row, 3)
+            push.expiresAt = try rows.timestampOrNil(row, 4)
+            push.streamer = try rows.stringOrNil(row, 5).map(UserID.init(unchecked:))
+            push.isStale = try rows.bool(row, 6)
             filled.append(push)
         }
         return filled

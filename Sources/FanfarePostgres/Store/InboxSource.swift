@@ -96,10 +96,11 @@ enum InboxSource {
             """
     }
 
-    /// The name and the highest sequence of each of the users $1 who has one.
+    /// The name, the highest sequence and the version of the preferences of each of the users $1 who has either.
     static let tops = """
-        SELECT u.name, GREATEST(own.sequence, heard.sequence)
+        SELECT u.name, COALESCE(GREATEST(own.sequence, heard.sequence), 0), COALESCE(p.version, 0)
         FROM users u
+        LEFT JOIN preferences p ON p.user_id = u.id
         LEFT JOIN LATERAL (
             SELECT sequence FROM inbox WHERE user_id = u.id ORDER BY sequence DESC LIMIT 1
         ) own ON true
@@ -112,7 +113,7 @@ enum InboxSource {
                 ORDER BY b.sequence DESC LIMIT 1
             ) b
         ) heard
-        WHERE u.name = ANY($1) AND (own.sequence IS NOT NULL OR heard.sequence IS NOT NULL)
+        WHERE u.name = ANY($1) AND num_nonnulls(own.sequence, heard.sequence, p.version) > 0
         """
 
     /// Whether the broadcast `b` is for who has the follow `f`: the same as a fan-out asks.

@@ -87,7 +87,8 @@ extension PostgresStore {
         let audience = streamer.map { ["followers", $0.rawValue] } ?? named.map(\.rawValue).sorted()
         let once = self.once(
             scope: "notify", key: notification.idempotencyKey,
-            content: OnceContent([notification.type, data] + audience))
+            content: OnceContent(
+                [notification.type, data] + audience + (notification.timeToLive.map { ["ttl", String($0)] } ?? [])))
         let (users, followersOf) = (named, streamer)
         return try await self.request("notify") { session in
             try session.lock(once)
@@ -100,7 +101,7 @@ extension PostgresStore {
             if let first = try session.first(once) { return first.event }
             return try session.accept(
                 type: notification.type, data: data, streamer: streamer, users: users.compactMap { known[$0] }, once,
-                stream: nil)
+                stream: nil, timeToLive: notification.timeToLive)
         }
     }
 
@@ -144,12 +145,14 @@ extension PostgresStore {
 extension PostgresSession {
     /// Writes the event, its place in the outbox, and what makes it happen once.
     fileprivate func accept(
-        type: String, data: String, streamer: Int64?, users: [Int64], _ once: Once, stream: Int64?
+        type: String, data: String, streamer: Int64?, users: [Int64], _ once: Once, stream: Int64?,
+        timeToLive: Int? = nil
     ) throws(PostgresError) -> EventID {
         let rows = try self.query(
             """
             WITH event AS (
-                INSERT INTO events (type, streamer, data) VALUES ($1, $2, $3) RETURNING id
+                INSERT INTO events (type, streamer, data, stream_id, expires_at)
+                VALUES ($1, $2, $3, $9, clock_timestamp() + $10::int * interval '1 second') RETURNING id
             ), fanout AS (
                 INSERT INTO fanouts (event_id, streamer) SELECT id, $2 FROM event
             ), outgoing AS (
@@ -163,6 +166,7 @@ extension PostgresSession {
             [
                 .text(type), .int8(streamer), .text(data), .int2(NotifyPreference.reach(of: type)), .int8s(users),
                 .text(once.scope), .text(once.key), .bytea(once.content), .int8(stream),
+                .int4(timeToLive.map { Int32(clamping: $0) }),
             ])
         return EventID(try rows.onlyInt64())
     }

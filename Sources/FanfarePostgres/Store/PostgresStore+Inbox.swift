@@ -29,7 +29,7 @@ extension PostgresStore {
             let rows = try session.query(
                 """
                 WITH \(InboxSource.user), page AS MATERIALIZED (\(page))
-                SELECT count.unread, p.sequence, p.event_id, e.type, e.data, e.created_at, p.read, p.archived
+                SELECT count.unread, p.sequence, p.event_id, e.type, e.data, e.created_at, p.read, p.archived, e.expires_at
                 FROM (SELECT \(InboxSource.unread) AS unread) count
                 LEFT JOIN (page p JOIN events e ON e.id = p.event_id) ON true
                 ORDER BY p.sequence DESC
@@ -43,55 +43,78 @@ extension PostgresStore {
     }
 
     package func inbox(
-        of user: UserID, after sequence: UInt64, limit: Int
+        of user: UserID, after sequence: UInt64?, limit: Int
     ) async throws(FanfareError) -> InboxTail {
         let limit = min(max(limit, 0), 10_000)
-        let page = InboxSource.page(
-            "ORDER BY sequence", where: { "\($0).sequence > $2" }, rows: "true", broadcasts: "true")
-        return try await self.read("inbox_after") { session in
-            let rows = try session.query(
-                """
-                WITH \(InboxSource.user), page AS MATERIALIZED (\(page))
-                SELECT top.sequence, p.sequence, p.event_id, e.type, e.data, e.created_at, p.read, p.archived
-                FROM (SELECT \(InboxSource.top()) AS sequence) top
-                LEFT JOIN (page p JOIN events e ON e.id = p.event_id) ON true
-                ORDER BY p.sequence
-                """, [.text(user.rawValue), .int8(sequence), .int8(Int64(limit + 1))])
-            let entries = try PostgresStore.entries(rows, limit: limit)
-            let isTruncated = rows.count > limit && !rows.isNull(rows.count - 1, 1)
-            return InboxTail(entries: entries, top: try rows.uint64(0, 0), isTruncated: isTruncated)
+        return try await self.read(sequence == nil ? "inbox_position" : "inbox_after") { session in
+            var tail =
+                try sequence.map { sequence throws(PostgresError) in
+                    try session.inboxTail(of: user, after: sequence, limit: limit)
+                } ?? InboxTail(entries: [], top: try session.inboxPosition(of: user), isTruncated: false)
+            tail.policy = try self.policy(of: user, session)
+            return tail
         }
     }
 
-    package func inboxPosition(of user: UserID) async throws(FanfareError) -> UInt64 {
-        try await self.read("inbox_position") { session in
-            let top = try session.query(
-                "WITH \(InboxSource.user) SELECT \(InboxSource.top())", [.text(user.rawValue)])
-            return UInt64(clamping: try top.onlyInt64())
-        }
-    }
-
-    package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: UInt64] {
+    package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
         guard !users.isEmpty else { return [:] }
         return try await self.read("inbox_positions") { session in
             let rows = try session.query(InboxSource.tops, [.users(Array(users.prefix(1000)))])
-            var positions: [UserID: UInt64] = [:]
+            var positions: [UserID: InboxPosition] = [:]
             for row in rows.indices {
-                positions[UserID(unchecked: try rows.string(row, 0))] = try rows.uint64(row, 1)
+                positions[UserID(unchecked: try rows.string(row, 0))] = InboxPosition(
+                    sequence: try rows.uint64(row, 1), preferences: try rows.int64(row, 2))
             }
             return positions
         }
     }
 
-    private static func entries(_ rows: PostgresRows, limit: Int) throws(PostgresError) -> [InboxEntry] {
+    fileprivate static func entries(_ rows: PostgresRows, limit: Int) throws(PostgresError) -> [InboxEntry] {
         var entries: [InboxEntry] = []
         for row in rows.indices.prefix(limit) where !rows.isNull(row, 1) {
             entries.append(
                 InboxEntry(
                     sequence: try rows.uint64(row, 1), event: EventID(try rows.int64(row, 2)),
                     type: try rows.string(row, 3), data: try rows.bytes(row, 4), createdAt: try rows.timestamp(row, 5),
-                    isRead: try rows.bool(row, 6), isArchived: try rows.bool(row, 7)))
+                    isRead: try rows.bool(row, 6), isArchived: try rows.bool(row, 7),
+                    expiresAt: try rows.timestampOrNil(row, 8)))
         }
         return entries
+    }
+}
+
+extension PostgresSession {
+    fileprivate func inboxPosition(of user: UserID) throws(PostgresError) -> UInt64 {
+        let top = try self.query("WITH \(InboxSource.user) SELECT \(InboxSource.top())", [.text(user.rawValue)])
+        return UInt64(clamping: try top.onlyInt64())
+    }
+
+    /// Entries with all that decides whether they are pushed.
+    fileprivate func inboxTail(of user: UserID, after sequence: UInt64, limit: Int) throws(PostgresError) -> InboxTail {
+        let page = InboxSource.page(
+            "ORDER BY sequence", where: { "\($0).sequence > $2" }, rows: "true", broadcasts: "true")
+        let rows = try self.query(
+            """
+            WITH \(InboxSource.user), page AS MATERIALIZED (\(page))
+            SELECT top.sequence, p.sequence, p.event_id, e.type, e.data, e.created_at, p.read, p.archived, e.expires_at,
+                (SELECT name FROM users s WHERE s.id = e.streamer),
+                COALESCE(e.expires_at <= now(), false)
+                    OR EXISTS (SELECT FROM streams s WHERE s.id = e.stream_id AND s.ended_at IS NOT NULL)
+                    OR e.streamer IS NOT NULL AND NOT EXISTS (
+                        SELECT FROM follows f
+                        WHERE f.follower = (SELECT id FROM who) AND f.streamer = e.streamer AND f.until IS NULL
+                            AND f.notify <= CASE WHEN e.type = 'stream.live' THEN 1 ELSE 0 END
+                    )
+            FROM (SELECT \(InboxSource.top()) AS sequence) top
+            LEFT JOIN (page p JOIN events e ON e.id = p.event_id) ON true
+            ORDER BY p.sequence
+            """, [.text(user.rawValue), .int8(sequence), .int8(Int64(limit + 1))])
+        var entries = try PostgresStore.entries(rows, limit: limit)
+        for index in entries.indices {
+            entries[index].streamer = try rows.stringOrNil(index, 9).map(UserID.init(unchecked:))
+            entries[index].isStale = try rows.bool(index, 10)
+        }
+        let isTruncated = rows.count > limit && !rows.isNull(rows.count - 1, 1)
+        return InboxTail(entries: entries, top: try rows.uint64(0, 0), isTruncated: isTruncated)
     }
 }

@@ -17,6 +17,7 @@ extension PostgresStore {
         }
         guard isDue else { return }
         await self.boundDeadLetters()
+        await self.applyOpenLevels()
         let counts = try? await self.fanout.run("maintain") { session in
             try session.query(
                 """

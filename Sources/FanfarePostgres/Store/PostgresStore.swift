@@ -15,6 +15,7 @@ package final class PostgresStore: Store {
     let random: @Sendable () -> UInt64
     let logger: Logger
     let metrics = StoreMetrics()
+    let timeZones = TimeZones()
     /// When the store last looked after itself.
     let maintained = Mutex<MonotonicInstant?>(nil)
 

@@ -37,8 +37,8 @@ import Testing
             }
             let followers = try users(in: shard, 10)
             try await store.follow(ada, by: followers)
-            try await losing { try await store.follow(Follow(user: bob, streamer: ada)) }
-            try await losing { try await store.unfollow(user: bob, streamer: ada) }
+            _ = try await losing { try await store.follow(Follow(user: bob, streamer: ada)) }
+            _ = try await losing { try await store.unfollow(user: bob, streamer: ada) }
             #expect(try await database.count("SELECT count(*) FROM follows") == 10)
 
             let started = try await losing { try await store.startStream(StreamStart(streamer: ada, title: "t")) }

@@ -1,3 +1,4 @@
+import FanfareCore
 import FanfareEngines
 import FanfareModel
 import FanfarePostgres
@@ -62,6 +63,8 @@ private struct InboxRun {
     private var generator: SeededGenerator
     /// What each fan wants to hear of each streamer.
     private var follows: [UserID: [UserID: NotifyPreference]] = [:]
+    /// And of any.
+    private var levels: [UserID: NotifyPreference] = [:]
     /// Ascending.
     private var inboxes: [UserID: [Entry]] = [:]
     /// Accepted, and not yet in inboxes.
@@ -85,7 +88,7 @@ private struct InboxRun {
     mutating func step() async throws {
         let fan = self.fans[self.below(self.fans.count)]
         let streamer = self.streamers[self.below(self.streamers.count)]
-        switch self.below(10) {
+        switch self.below(11) {
         case 0, 1:
             let notify = NotifyPreference.allCases[self.below(4) % 3]
             try await self.store.follow(Follow(user: fan, streamer: streamer, notify: notify))
@@ -96,6 +99,10 @@ private struct InboxRun {
         case 3, 4, 5: try await self.goLive(streamer)
         case 6: try await self.flush()
         case 7: try await self.mention(fan)
+        case 8:
+            let level = NotifyPreference.allCases[self.below(4) % 3]
+            _ = try await self.store.setPreferences(PreferencesChange(user: fan, notify: level))
+            self.levels[fan] = level
         default: try await self.mark(fan)
         }
     }
@@ -107,8 +114,8 @@ private struct InboxRun {
         }
         let isLive = self.below(2) == 0
         let audience = self.fans.filter { fan in
-            let notify = self.follows[fan]?[streamer]
-            return notify == .all || (isLive && notify == .live)
+            guard let notify = self.follows[fan]?[streamer] else { return false }
+            return max(notify, self.levels[fan] ?? .all).includes(type: isLive ? "stream.live" : "raid")
         }
         self.pending.append((self.accepted, audience))
         try await self.accept(.followers(of: streamer), isLive ? "stream.live" : "raid")
@@ -186,8 +193,10 @@ private struct InboxRun {
                 self.sequences[fan, default: [:]][self.number(entry)] = entry.sequence
             }
             let top = all.first?.sequence ?? 0
-            #expect(try await self.store.inboxPosition(of: fan) == top)
-            #expect(try await self.store.inboxPositions(of: self.fans)[fan] == (top == 0 ? nil : top))
+            let position = try await self.store.inbox(of: fan, after: nil, limit: 1)
+            #expect(position.top == top && position.entries.isEmpty)
+            #expect(position.policy.level == self.levels[fan] ?? .all)
+            #expect(try await self.store.inboxPositions(of: self.fans)[fan]?.sequence ?? 0 == top)
             for (isUnread, isArchived) in [(false, false), (true, false), (false, true), (true, true)] {
                 let expected = model.filter { $0.isArchived == isArchived && !(isUnread && $0.isRead) }
                 var pages: [InboxEntry] = []

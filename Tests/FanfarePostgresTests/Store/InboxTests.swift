@@ -16,7 +16,7 @@ import Testing
             #expect(
                 try await store.notifications(InboxQuery(user: ada, limit: 10)) == InboxPage(entries: [], unread: 0))
             #expect(try await store.notifications(InboxQuery(user: try user("x"), limit: 10)).entries.isEmpty)
-            #expect(try await store.inboxPosition(of: try user("x")) == 0)
+            #expect(try await store.inbox(of: try user("x"), after: nil, limit: 1).top == 0)
             var events: [EventID] = []
             for number in 0..<25 { events.append(try await self.notify(store, [ada], "{\"n\":\(number)}")) }
             try await Owner().work(store)
@@ -28,7 +28,7 @@ import Testing
             let page = try await store.notifications(InboxQuery(user: ada, limit: 10))
             let next = try await store.notifications(InboxQuery(user: ada, limit: 10, before: page.entries[9].sequence))
             #expect(page.entries + next.entries == Array(all.entries.prefix(20)))
-            #expect(try await store.inboxPosition(of: ada) == all.entries[0].sequence)
+            #expect(try await store.inbox(of: ada, after: nil, limit: 1).top == all.entries[0].sequence)
             let tail = try await store.inbox(of: ada, after: all.entries[20].sequence, limit: 10)
             #expect(tail.entries == all.entries[10..<20].reversed())
             #expect(tail.isTruncated && tail.top == all.entries[0].sequence)
