@@ -1,3 +1,4 @@
+import FanfareCore
 package import FanfareModel
 
 /// What connects the nodes: membership, fences, room logs and messages. Implemented on Redis and in memory; both pass one
@@ -113,17 +114,22 @@ package struct BrokerHealth: Sendable, Hashable {
     package var commands: Bool
     /// Subscriptions are in place.
     package var subscriptions: Bool
-    /// `closed`, `open` or `half_open`.
-    package var breaker: String
+    /// Of each class of work: `closed`, `open` or `half_open`. Empty where there is none.
+    package var breakers: [String: String]
     /// Why not, for operators.
     package var problem: String?
 
-    package init(commands: Bool, subscriptions: Bool, breaker: String = "closed", problem: String? = nil) {
+    package init(
+        commands: Bool, subscriptions: Bool, breakers: [String: String] = [:], problem: String? = nil
+    ) {
         self.commands = commands
         self.subscriptions = subscriptions
-        self.breaker = breaker
+        self.breakers = breakers
         self.problem = problem
     }
+
+    /// The worst of them.
+    package var breaker: String { CircuitBreaker.State.worst(self.breakers.values) }
 }
 
 /// How much of a room is kept, and for how long by the engine's clock.

@@ -97,16 +97,19 @@ package protocol Store: Sendable {
 
 package struct StoreHealth: Sendable, Hashable {
     package var isReachable: Bool
-    /// `closed`, `open` or `half_open`.
-    package var breaker: String
+    /// Of each class of work: `closed`, `open` or `half_open`.
+    package var breakers: [String: String]
     /// Why not, for operators.
     package var problem: String?
 
-    package init(isReachable: Bool, breaker: String, problem: String? = nil) {
+    package init(isReachable: Bool, breakers: [String: String], problem: String? = nil) {
         self.isReachable = isReachable
-        self.breaker = breaker
+        self.breakers = breakers
         self.problem = problem
     }
+
+    /// The worst of them.
+    package var breaker: String { CircuitBreaker.State.worst(self.breakers.values) }
 }
 
 package struct Follow: Sendable, Hashable {

@@ -3,6 +3,18 @@ import FanfareEngines
 import FanfareModel
 import Metrics
 
+/// What is asked of the server, by what it needs to succeed: each class has a circuit breaker of its own, so that a server
+/// without memory for more publications still serves those who read, and carries messages between nodes.
+enum BrokerWork: String, CaseIterable, Sendable {
+    /// Membership and fences.
+    case membership
+    /// What changes rooms.
+    case write
+    case read
+    /// What nodes tell each other.
+    case messages
+}
+
 /// What is asked of the server, as metrics name it.
 enum BrokerOperation: String, CaseIterable, Sendable {
     case heartbeat, leave, claim, open, append, restore, read
@@ -13,6 +25,14 @@ enum BrokerOperation: String, CaseIterable, Sendable {
 
     /// Whether it leaves nothing behind, so that its outcome is never unknown.
     var isRead: Bool { self == .read || self == .probe || self == .handshake }
+    var work: BrokerWork {
+        switch self {
+        case .heartbeat, .leave, .claim: .membership
+        case .open, .append, .restore, .removeHistory: .write
+        case .read: .read
+        case .broadcast, .send, .sendToAll, .probe, .handshake: .messages
+        }
+    }
     var index: Int {
         switch self {
         case .heartbeat: 0
@@ -39,8 +59,8 @@ final class RedisMetrics: Sendable {
 
     private let requests: [[Counter]]
     private let durations: [Metrics.Timer]
-    private let breakerStates: [(CircuitBreaker.State, Gauge)]
-    private let breakerTransitions: [(CircuitBreaker.State, Counter)]
+    private let breakerStates: [(BrokerWork, CircuitBreaker.State, Gauge)]
+    private let breakerTransitions: [(BrokerWork, CircuitBreaker.State, Counter)]
     let commandReconnects: Counter
     let subscriptionReconnects: Counter
     let commandConnected: Gauge
@@ -60,13 +80,20 @@ final class RedisMetrics: Sendable {
                 label: "fanfare_broker_request_duration_seconds",
                 dimensions: [Self.backend, ("op", operation.rawValue)])
         }
-        self.breakerStates = CircuitBreaker.State.allCases.map { state in
-            (state, Gauge(label: "fanfare_breaker_state", dimensions: [Self.backend, ("state", state.rawValue)]))
+        var states: [(BrokerWork, CircuitBreaker.State, Gauge)] = []
+        var transitions: [(BrokerWork, CircuitBreaker.State, Counter)] = []
+        for work in BrokerWork.allCases {
+            let labels = [Self.backend, ("class", work.rawValue)]
+            for state in CircuitBreaker.State.allCases {
+                let gauge = Gauge(label: "fanfare_breaker_state", dimensions: labels + [("state", state.rawValue)])
+                let counter = Counter(
+                    label: "fanfare_breaker_transitions_total", dimensions: labels + [("to", state.rawValue)])
+                states.append((work, state, gauge))
+                transitions.append((work, state, counter))
+            }
         }
-        self.breakerTransitions = CircuitBreaker.State.allCases.map { state in
-            let dimensions = [Self.backend, ("to", state.rawValue)]
-            return (state, Counter(label: "fanfare_breaker_transitions_total", dimensions: dimensions))
-        }
+        self.breakerStates = states
+        self.breakerTransitions = transitions
         let commands = [Self.backend, ("link", "commands")]
         let subscriptions = [Self.backend, ("link", "subscriptions")]
         self.commandReconnects = Counter(label: "fanfare_broker_reconnects_total", dimensions: commands)
@@ -74,7 +101,7 @@ final class RedisMetrics: Sendable {
         self.commandConnected = Gauge(label: "fanfare_broker_connected", dimensions: commands)
         self.subscriptionConnected = Gauge(label: "fanfare_broker_connected", dimensions: subscriptions)
         self.inFlight = Gauge(label: "fanfare_broker_inflight", dimensions: [Self.backend])
-        self.breaker(.closed)
+        for work in BrokerWork.allCases { self.breaker(work, .closed) }
     }
 
     func ended(_ operation: BrokerOperation, _ error: EngineError?, after duration: Duration) {
@@ -91,12 +118,14 @@ final class RedisMetrics: Sendable {
         if error == nil { self.durations[operation.index].recordNanoseconds(duration.nanoseconds) }
     }
 
-    func breaker(_ current: CircuitBreaker.State) {
-        for (state, gauge) in self.breakerStates { gauge.record(state == current ? 1 : 0) }
+    private func breaker(_ work: BrokerWork, _ current: CircuitBreaker.State) {
+        for (other, state, gauge) in self.breakerStates where other == work { gauge.record(state == current ? 1 : 0) }
     }
 
-    func breakerMoved(to state: CircuitBreaker.State) {
-        self.breaker(state)
-        for (other, counter) in self.breakerTransitions where other == state { counter.increment() }
+    func breakerMoved(_ work: BrokerWork, to state: CircuitBreaker.State) {
+        self.breaker(work, state)
+        for (other, reached, counter) in self.breakerTransitions where other == work && reached == state {
+            counter.increment()
+        }
     }
 }

@@ -430,6 +430,63 @@ async def test_an_engine_hangs(cluster, open_raw, open_sdk, unique, engine):
     await api.close()
 
 
+async def test_rooms_never_ask_postgres(cluster, open_raw, unique):
+    """PostgreSQL hangs: its breakers open class by class, and three nodes deliver as quickly as before."""
+    room, api = f"room:{unique}", cluster.api(0)
+    viewers = [await open_raw(node, user=f"u{unique}-{node}") for node in range(3)]
+    for viewer in viewers:
+        await viewer.result("subscribe", channel=room)
+
+    async def slowest(first, count):
+        """Published through one node after the other; until the last of the three viewers has it."""
+        worst = 0
+        for number in range(first, first + count):
+            begun = time.monotonic()
+            await viewers[number % 3].result("publish", channel=room, data=number)
+            for viewer in viewers:
+                await viewer.publication(room, lambda each: each["data"] == number, within=5)
+            worst = max(worst, time.monotonic() - begun)
+        return worst
+
+    before = await slowest(0, 60)
+    pids = [cluster.pid("postgres")]
+    done = subprocess.run(["pgrep", "-P", str(pids[0])], capture_output=True, text=True)
+    pids += [int(word) for word in done.stdout.split()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        during = [await slowest(60, 30)]
+
+        async def opened():
+            for method, parameters in (("follow", {"user": "a", "streamer": "b"}), ("notifications", {"user": "a", "limit": 1})):
+                assert await api.error(method, **parameters) == 1004
+            breakers = cluster.ready(0)[1]["parts"]["database"]["breakers"]
+            return breakers if breakers["read"] != "closed" and breakers["write"] != "closed" else None
+
+        await eventually(opened, 40, "both breakers open")
+        during.append(await slowest(90, 60))
+        status, body = cluster.ready(0)
+        assert status == 503 and body["parts"]["database"]["state"] == "failed"
+        assert set(body["parts"]["broker"]["breakers"].values()) == {"closed"} and body["parts"]["broker"]["state"] == "ok"
+        with pytest.raises(ApiError) as error:
+            await api("follow", user="a", streamer="b")
+        assert error.value.code == 1004 and error.value.body["error"]["temporary"]
+        assert 100 <= error.value.body["error"]["retry_after_ms"] <= 10000
+        text = (await api.client.get("/metrics")).text
+        for work in ("read", "write"):
+            assert f'fanfare_breaker_open{{backend="postgres",class="{work}"}} 1' in text, text
+        for work in ("membership", "write", "read", "messages"):
+            assert f'fanfare_breaker_open{{backend="redis",class="{work}"}} 0' in text
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    await until_ready(cluster, 20)
+    assert set(cluster.ready(0)[1]["parts"]["database"]["breakers"].values()) == {"closed"}
+    print("slowest before", before, "during", during)
+    assert max(during) < max(1, 5 * before)
+    await api.close()
+
+
 async def test_an_idle_cluster_rests(cluster, unique):
     """Nothing to do costs next to nothing: no busy loops, also after an outage."""
     def used(pid):

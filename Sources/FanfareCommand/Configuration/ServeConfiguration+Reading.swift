@@ -240,6 +240,21 @@ extension ServeConfiguration.Limits {
         self.slotQueueBytes = try values.bytes("slot_queue_bytes", in: 65_536...(1 << 33), default: self.slotQueueBytes)
         self.roomRequests = try values.integer("room_requests", in: 1...10_000_000, default: self.roomRequests)
         self.inboxRecovery = try values.integer("inbox_recovery", in: 0...10_000, default: self.inboxRecovery)
+        self.databaseQueue = try values.integer("database_queue", in: 0...100_000, default: self.databaseQueue)
+        self.databaseQueueTime = try values.duration(
+            "database_queue_time", in: .milliseconds(10)...(.seconds(60)), default: self.databaseQueueTime)
+        let statements = Duration.milliseconds(100)...Duration.seconds(600)
+        self.statementTimeout = try values.duration("statement_timeout", in: statements, default: self.statementTimeout)
+        self.requestTimeout = try values.duration(
+            "request_timeout", in: statements, default: min(self.requestTimeout, self.statementTimeout))
+        guard self.requestTimeout <= self.statementTimeout else {
+            throw ConfigurationError(
+                "request_timeout (\(Quantity.text(self.requestTimeout))) is longer than statement_timeout "
+                    + "(\(Quantity.text(self.statementTimeout)))")
+        }
+        let target = try values.duration(
+            "read_target", in: .zero...(.seconds(60)), default: self.readTarget ?? .zero)
+        self.readTarget = target > .zero ? target : nil
         self.deadLetterLimit = try values.integer(
             "dead_letter_limit", in: 100...10_000_000, default: self.deadLetterLimit)
         self.deadLetterTime = try values.duration("dead_letter_ttl", in: ages, default: self.deadLetterTime)

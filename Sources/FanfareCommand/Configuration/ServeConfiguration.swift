@@ -72,6 +72,12 @@ package struct ServeConfiguration: Sendable {
         package var slotQueueBytes = 32 << 20
         package var roomRequests = 50_000
         package var inboxRecovery = 300
+        package var databaseQueue = 256
+        package var databaseQueueTime: Duration = .seconds(2)
+        package var statementTimeout: Duration = .seconds(10)
+        package var requestTimeout: Duration = .seconds(4)
+        /// Nil: the fan-out does not give way.
+        package var readTarget: Duration? = .milliseconds(50)
         package var deadLetterLimit = 100_000
         package var deadLetterTime: Duration = .seconds(30 * 86_400)
         package var inboxHeld = 1000

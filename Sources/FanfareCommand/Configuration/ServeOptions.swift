@@ -77,8 +77,20 @@ struct EngineOptions: ParsableArguments {
     @Option(name: .customLong("fanout-connections"), help: .setting("fanout_connections")) var fanoutConnections:
         String?
 
+    @Option(name: .customLong("database-queue"), help: .setting("database_queue")) var databaseQueue: String?
+    @Option(name: .customLong("database-queue-time"), help: .setting("database_queue_time")) var databaseQueueTime:
+        String?
+    @Option(name: .customLong("statement-timeout"), help: .setting("statement_timeout")) var statementTimeout: String?
+    @Option(name: .customLong("request-timeout"), help: .setting("request_timeout")) var requestTimeout: String?
+    @Option(name: .customLong("read-target"), help: .setting("read_target")) var readTarget: String?
+
     var values: [String: String?] {
         [
+            "database_queue": self.databaseQueue,
+            "database_queue_time": self.databaseQueueTime,
+            "statement_timeout": self.statementTimeout,
+            "request_timeout": self.requestTimeout,
+            "read_target": self.readTarget,
             "redis_url": self.redisURL,
             "redis_prefix": self.redisPrefix,
             "database_url": self.databaseURL,

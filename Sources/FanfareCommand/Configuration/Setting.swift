@@ -41,6 +41,13 @@ package struct Setting: Sendable, Hashable {
             "postgres://user@host/database, or libpq's keyword=value pairs."),
         Setting("database_connections", default: "5", "Database connections for requests, 1-100."),
         Setting("fanout_connections", default: "3", "Database connections for fan-out, 1-100."),
+        Setting("database_queue", default: "256", "Callers that wait for a database connection; then error 1004."),
+        Setting("database_queue_time", default: "2s", "How long one waits; then error 1004."),
+        Setting("statement_timeout", default: "10s", "Time for a statement, kept by PostgreSQL."),
+        Setting("request_timeout", default: "4s", "The same where a user waits for the answer."),
+        Setting(
+            "read_target", default: "50ms",
+            "Where reads take longer, and longer than usual, the fan-out gives way; 0: never."),
         // Keys.
         Setting("token_secret", default: "none", secret: true, "Secret of HS256 tokens."),
         Setting("jwks", default: "none", "File or URL of a JSON Web Key Set: RS256, ES256, EdDSA."),

@@ -38,6 +38,12 @@ package struct CircuitBreaker: Sendable {
         case closed
         case open
         case halfOpen = "half_open"
+
+        /// Of several breakers, by their states' names: open, else half open, else closed.
+        package static func worst(_ states: some Sequence<String>) -> String {
+            let states = Set(states)
+            return [State.open, .halfOpen].map(\.rawValue).first { states.contains($0) } ?? State.closed.rawValue
+        }
     }
 
     package enum Decision: Sendable, Hashable {
@@ -102,6 +108,25 @@ package struct CircuitBreaker: Sendable {
         }
     }
 
+    /// When a caller who is refused now may try again; nil while it is closed. Positive.
+    package func retryAfter(now: MonotonicInstant) -> Duration? {
+        switch self.phase {
+        case .closed: nil
+        case .open(let until): max(until - now, .milliseconds(1))
+        case .halfOpen(let since):
+            max(min(since + self.configuration.probeTimeout - now, self.configuration.openTime), .milliseconds(1))
+        }
+    }
+
+    /// Whether `allow` would let a probe through now.
+    package func wantsProbe(now: MonotonicInstant) -> Bool {
+        switch self.phase {
+        case .closed: false
+        case .open(let until): now >= until
+        case .halfOpen(let since): now >= since + self.configuration.probeTimeout
+        }
+    }
+
     /// A call ended well. Late results of calls from before the breaker opened change nothing.
     @discardableResult
     package mutating func succeeded(now: MonotonicInstant) -> Transition? {
@@ -120,6 +145,17 @@ package struct CircuitBreaker: Sendable {
             self.outcomes.reset()
             return Transition(from: .halfOpen, to: .closed, openFor: .zero)
         }
+    }
+
+    /// The link to the engine is a new one, and it works: what failed over the old one says nothing.
+    @discardableResult
+    package mutating func replaced() -> Transition? {
+        let from = self.state
+        self.phase = .closed
+        self.failuresInARow = 0
+        self.openings = 0
+        self.outcomes.reset()
+        return from == .closed ? nil : Transition(from: from, to: .closed, openFor: .zero)
     }
 
     /// A call failed in a way that speaks against the engine.

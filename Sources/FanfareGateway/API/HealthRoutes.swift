@@ -15,16 +15,20 @@ package struct Readiness: Sendable, Hashable {
         package var problem: String?
         /// The circuit breaker around it: `closed`, `open`, `half_open`; nil where there is none.
         package var breaker: String?
+        /// Those of its classes of work, where there are several; `breaker` is the worst.
+        package var breakers: [String: String]
         /// Without it the node must not get new clients.
         package var isReady: Bool
 
         package init(
-            name: String, state: String, problem: String? = nil, breaker: String? = nil, isReady: Bool
+            name: String, state: String, problem: String? = nil, breaker: String? = nil,
+            breakers: [String: String] = [:], isReady: Bool
         ) {
             self.name = name
             self.state = state
             self.problem = problem
             self.breaker = breaker
+            self.breakers = breakers
             self.isReady = isReady
         }
     }
@@ -38,6 +42,10 @@ package struct Readiness: Sendable, Hashable {
         let parts = self.parts.map { part in
             var members: [JSON.Member] = [.init("state", .string(part.state))]
             if let breaker = part.breaker { members.append(.init("breaker", .string(breaker))) }
+            if !part.breakers.isEmpty {
+                let states = part.breakers.sorted { $0.key < $1.key }.map { JSON.Member($0.key, .string($0.value)) }
+                members.append(.init("breakers", .object(states)))
+            }
             if let problem = part.problem { members.append(.init("problem", .string(problem))) }
             return JSON.Member(part.name, .object(members))
         }

@@ -58,6 +58,12 @@ struct MetricDescription: Sendable {
         "fanfare_breaker_state": .init("1 for the state that the circuit breaker is in."),
         "fanfare_breaker_open": .init("1 where the breaker refuses or probes."),
         "fanfare_breaker_transitions_total": .init("Changes of circuit breakers."),
+        "fanfare_pool_waiting": .init("Callers that wait for a database connection."),
+        "fanfare_pool_wait_seconds": .init("Time that callers waited for a database connection.", bounds: .io),
+        "fanfare_pool_refused_total": .init("Callers that got no database connection, by reason."),
+        "fanfare_bulk_limit": .init("Bulk work that may run at once; below 1, its share of the time."),
+        "fanfare_bulk_waiting": .init("Bulk work that waits for its turn."),
+        "fanfare_bulk_refused_total": .init("Bulk work that got no turn in time."),
         "fanfare_retries_total": .init("Retries, by operation."),
         "fanfare_session_overruns_total": .init(
             "Sessions ended because more waited for their connect or inbox than may."),

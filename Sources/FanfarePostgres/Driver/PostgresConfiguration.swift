@@ -1,4 +1,5 @@
 import CLibPQ
+package import FanfareCore
 import FanfareModel
 
 /// Where the database is, and the bounds of everything that is asked of it.
@@ -26,10 +27,14 @@ package struct PostgresConfiguration: Sendable {
     package var requestConnections = 5
     /// Connections for the fan-out, apart from the others, so that it cannot starve readers. Default 3, at least 1.
     package var fanoutConnections = 3
-    /// Callers that may wait for a connection, per class of work.
+    /// Callers that may wait for a connection, per pool.
     package var queueLimit = 256
     /// How long a caller waits for a connection.
     package var queueTimeout: Duration = .seconds(2)
+    /// Whether bulk work of the fan-out gives way where readers wait too long.
+    package var bulkGivesWay = true
+    /// How; the maximum is the number of the fan-out's connections.
+    package var bulkLimit = ConcurrencyLimit.Configuration()
     /// How often idle connections are tried.
     package var probeInterval: Duration = .seconds(2)
     /// How long the answer to such a trial may take: a server that hangs is found by it.

@@ -4,14 +4,14 @@ import FanfareModel
 package import Logging
 import Synchronization
 
-/// The connections of one class of work: bounded, with a bounded queue before them and one circuit breaker. A link that
-/// broke is replaced once within a call; everything that is run here may be run twice.
+/// Connections for some classes of work: bounded, with a bounded queue before them and one circuit breaker per class. A
+/// link that broke is replaced once within a call; everything that is run here may be run twice.
 package final class PostgresPool: Sendable {
     private typealias Waiter = CheckedContinuation<Result<Int, EngineError>, Never>
 
     private struct Mutable {
         var places: PoolState<Waiter>
-        var breaker: CircuitBreaker
+        var breakers: ClassBreakers
         var problem: String? = "not connected yet"
         /// An answer came since the last failure.
         var isReachable = false
@@ -21,38 +21,52 @@ package final class PostgresPool: Sendable {
         var wasConnected: [Bool]
     }
 
-    package let work: String
+    /// For metrics and logs.
+    package let name: String
+    /// The class of what is run here without one: the last.
+    private let usual: WorkClass
     private let connections: [PostgresConnection]
     private let configuration: PostgresConfiguration
     private let prepare: @Sendable (PostgresSession) throws -> Void
     private let random: @Sendable () -> UInt64
     private let metrics: PoolMetrics
+    /// Told what users waited for: the class, the operation, how long.
+    private let answered: @Sendable (WorkClass, String, Duration) -> Void
+    private let ticked: @Sendable () -> Void
     private let logger: Logger
     private let state: Mutex<Mutable>
 
     /// - Parameters:
-    ///   - work: the class of work, for metrics and logs.
+    ///   - name: for metrics and logs.
+    ///   - classes: whose breakers are kept here; not empty.
+    ///   - answered: is told how long each call took, its wait for a connection included.
+    ///   - tick: runs some times a second, from `start` on.
     ///   - prepare: runs on each new connection before it is used.
     /// - Throws: where the system gives no more threads.
     package init(
-        work: String, connections: Int, configuration: PostgresConfiguration, breaker: CircuitBreaker.Configuration,
-        random: @escaping @Sendable () -> UInt64, logger: Logger,
+        name: String, classes: [WorkClass], connections: Int, configuration: PostgresConfiguration,
+        breaker: CircuitBreaker.Configuration, random: @escaping @Sendable () -> UInt64, logger: Logger,
+        answered: @escaping @Sendable (WorkClass, String, Duration) -> Void = { _, _, _ in },
+        tick: @escaping @Sendable () -> Void = {},
         prepare: @escaping @Sendable (PostgresSession) throws -> Void
     ) throws(PostgresError) {
         var places: [PostgresConnection] = []
         for _ in 0..<max(1, connections) { places.append(try PostgresConnection(configuration)) }
-        self.work = work
+        self.name = name
+        self.usual = classes.last ?? .read
         self.connections = places
         self.configuration = configuration
         self.prepare = prepare
         self.random = random
-        self.metrics = PoolMetrics(work: work)
+        self.metrics = PoolMetrics(pool: name, classes: classes)
+        self.answered = answered
+        self.ticked = tick
         self.logger = logger
         self.state = Mutex(
             Mutable(
                 places: PoolState(
                     size: places.count, queueLimit: configuration.queueLimit, queueTime: configuration.queueTimeout),
-                breaker: CircuitBreaker(breaker), nextProbe: Self.now(),
+                breakers: ClassBreakers(classes, breaker), nextProbe: Self.now(),
                 wasConnected: [Bool](repeating: false, count: places.count)))
     }
 
@@ -63,6 +77,7 @@ package final class PostgresPool: Sendable {
             state.maintenance = Task.detached { [weak self] in
                 while !Task.isCancelled, let pool = self {
                     pool.tick()
+                    pool.ticked()
                     // Resolution of the queue's time limit and of the probes.
                     try? await Task.sleep(for: .milliseconds(50))
                 }
@@ -79,9 +94,10 @@ package final class PostgresPool: Sendable {
 
     package var health: StoreHealth {
         self.state.withLock { state in
-            StoreHealth(
-                isReachable: state.isReachable && state.breaker.state == .closed,
-                breaker: state.breaker.state.rawValue, problem: state.problem)
+            let states = state.breakers.classes.map { ($0.rawValue, state.breakers.state($0).rawValue) }
+            return StoreHealth(
+                isReachable: state.isReachable && state.breakers.areClosed,
+                breakers: Dictionary(uniqueKeysWithValues: states), problem: state.problem)
         }
     }
 
@@ -89,14 +105,17 @@ package final class PostgresPool: Sendable {
 
     /// Runs `body` in a transaction; again where it lost a race (up to five times), or once where the link broke.
     package func transaction<Value: Sendable>(
-        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+        _ operation: String, as work: WorkClass? = nil, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws -> Value {
+        let work = work ?? self.usual
         var attempt = 0
         while true {
             do {
-                return try await self.run(operation) { session in try session.transaction { try body(session) } }
+                return try await self.run(operation, as: work) { session in
+                    try session.transaction { try body(session) }
+                }
             } catch let error as PostgresError where error.reaction == .retryTransaction && attempt < 5 {
-                self.metrics.retry(operation)
+                self.metrics.retry(operation, work)
                 let backoff = Backoff(base: .milliseconds(5), cap: .milliseconds(200))
                 try? await Task.sleep(for: backoff.delay(attempt: attempt, random: self.random()))
                 attempt += 1
@@ -107,35 +126,57 @@ package final class PostgresPool: Sendable {
     /// Runs `body` on a connection; once more, on a new one, where the link broke.
     /// - Throws: `EngineError` where no connection could be had, `PostgresError`, and what `body` throws.
     package func run<Value: Sendable>(
-        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+        _ operation: String, as work: WorkClass? = nil, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws -> Value {
-        let place = try await self.acquire()
-        defer { self.release(place) }
-        if let refusal = self.refusal() {
-            self.metrics.request(operation, result: "refused", nanoseconds: 0)
-            throw refusal
-        }
-        let start = Self.now()
+        let work = work ?? self.usual
+        // Before the queue: nobody waits for a connection that he may not use.
+        if let refusal = self.refusal(work, isFinal: false) { throw self.refused(operation, work, refusal) }
+        let asked = Self.now()
+        let place: Int
         do {
-            let value = try await self.attempt(place, operation, body)
-            self.ended(operation, since: start, nil)
+            place = try await self.acquire()
+        } catch {
+            let waited = Self.now() - asked
+            // Who is refused at once has not waited.
+            self.metrics.waited(waited, refusal: error, isFull: waited < self.configuration.queueTimeout)
+            self.answered(work, operation, max(waited, self.configuration.queueTimeout))
+            throw error
+        }
+        defer { self.release(place) }
+        let start = Self.now()
+        self.metrics.waited(start - asked, refusal: nil)
+        if let refusal = self.refusal(work, isFinal: true) { throw self.refused(operation, work, refusal) }
+        do {
+            let value = try await self.attempt(place, operation, work, body)
+            self.ended(operation, work, since: start, nil)
+            self.answered(work, operation, Self.now() - asked)
             return value
         } catch {
-            self.ended(operation, since: start, error)
+            self.ended(operation, work, since: start, error)
+            self.answered(work, operation, Self.now() - asked)
             throw error
         }
     }
 
+    private func refused(_ operation: String, _ work: WorkClass, _ refusal: EngineError) -> EngineError {
+        self.metrics.request(operation, work, result: "refused", nanoseconds: 0)
+        return refusal
+    }
+
     private func attempt<Value: Sendable>(
-        _ place: Int, _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+        _ place: Int, _ operation: String, _ work: WorkClass, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws -> Value {
         let connection = self.connections[place]
         do {
             return try await connection.run(prepare: { try self.prepared($0, place) }, body)
+        } catch let error as PostgresError where error.reaction == .findPrimary {
+            // The primary is another one now: the next call looks for it.
+            await connection.disconnect()
+            throw error
         } catch let error as PostgresError where error.reaction == .reconnect && error.kind != .connect {
             // Old connections die with the server: the first use tells. One that hung is no reason to hang again.
             guard error.kind != .noAnswer else { throw error }
-            self.metrics.retry(operation)
+            self.metrics.retry(operation, work)
             do {
                 return try await connection.run(prepare: { try self.prepared($0, place) }, body)
             } catch var again as PostgresError {
@@ -156,7 +197,7 @@ package final class PostgresPool: Sendable {
 
     // MARK: Places
 
-    private func acquire() async throws -> Int {
+    private func acquire() async throws(EngineError) -> Int {
         let result = await withCheckedContinuation { (continuation: Waiter) in
             let outcome = self.state.withLock { $0.places.acquire(continuation, now: Self.now()) }
             switch outcome {
@@ -177,56 +218,67 @@ package final class PostgresPool: Sendable {
         }
     }
 
-    // MARK: Breaker
+    // MARK: Breakers
 
-    /// What callers are told while the breaker is not closed.
-    private static let retryTime: Duration = .milliseconds(500)
-
-    /// While the breaker is not closed only the maintenance asks the database: no user waits for a trial.
-    private func refusal(ofProbe isProbe: Bool = false) -> EngineError? {
-        let (decision, problem): (CircuitBreaker.Decision, String?) = self.state.withLock { state in
-            guard isProbe || state.maintenance == nil || state.breaker.state == .closed else {
-                return (.refuse(retryAfter: Self.retryTime), state.problem)
+    /// What callers are told while the breaker of their class is not closed: when the next probe will have been. Only the
+    /// maintenance asks the database then: no user waits for a trial.
+    /// - Parameter isFinal: the call follows.
+    private func refusal(_ work: WorkClass, isFinal: Bool) -> EngineError? {
+        let now = Self.now()
+        let (retryAfter, problem): (Duration?, String?) = self.state.withLock { state in
+            // Without the maintenance the callers themselves are the probes.
+            guard state.maintenance == nil else { return (state.breakers[work].retryAfter(now: now), state.problem) }
+            guard isFinal, case .refuse(let retryAfter) = state.breakers[work].allow(now: now) else {
+                return (nil, nil)
             }
-            return (state.breaker.allow(now: Self.now()), state.problem)
+            return (retryAfter, state.problem)
         }
-        switch decision {
-        case .proceed: return nil
-        case .probe:
-            self.metrics.transition(to: .halfOpen)
-            return nil
-        case .refuse(let retryAfter):
-            return EngineError(
-                .unavailable, "the breaker is open: \(problem ?? "the database fails")", retryAfter: retryAfter)
-        }
+        guard let retryAfter else { return nil }
+        return EngineError(
+            .unavailable, "the breaker of \(work.rawValue) is open: \(problem ?? "the database fails")",
+            retryAfter: max(retryAfter, .milliseconds(100)))
     }
 
-    private func ended(_ operation: String, since start: MonotonicInstant, _ error: (any Error)?) {
-        let now = Self.now()
+    private func ended(_ operation: String, _ work: WorkClass, since start: MonotonicInstant, _ error: (any Error)?) {
         // What the caller asked for may be refused: that says nothing against the database.
         let failure = (error as? PostgresError).flatMap { $0.speaksAgainstTheDatabase ? $0 : nil }
-        let transition = self.state.withLock { state in
+        let result = error == nil ? "ok" : failure == nil ? "rejected" : "failed"
+        self.metrics.request(operation, work, result: result, nanoseconds: (Self.now() - start).nanoseconds)
+        self.tell([work], failure)
+    }
+
+    /// Tells the breakers of these classes how a call ended.
+    private func tell(_ classes: [WorkClass], _ failure: PostgresError?) {
+        let now = Self.now()
+        let transitions = self.state.withLock { state in
             if let failure {
                 state.isReachable = false
                 state.problem = failure.description
                 // Whether it was the one connection or all of them is to be known soon.
                 state.nextProbe = now
-                return state.breaker.failed(now: now, random: self.random())
+            } else {
+                state.isReachable = true
+                if state.breakers.classes.allSatisfy({ classes.contains($0) || state.breakers.state($0) == .closed }) {
+                    state.problem = nil
+                }
             }
-            state.isReachable = true
-            state.problem = nil
-            return state.breaker.succeeded(now: now)
+            return classes.map { work in
+                failure == nil
+                    ? state.breakers[work].succeeded(now: now)
+                    : state.breakers[work].failed(now: now, random: self.random())
+            }
         }
-        let result = error == nil ? "ok" : failure == nil ? "rejected" : "failed"
-        self.metrics.request(operation, result: result, nanoseconds: (now - start).nanoseconds)
-        guard let transition else { return }
-        self.metrics.transition(to: transition.to)
-        self.logger.notice(
-            "database breaker changed",
-            metadata: [
-                "class": "\(self.work)", "from": "\(transition.from.rawValue)", "to": "\(transition.to.rawValue)",
-                "open_for_ms": "\(transition.openFor.milliseconds)", "cause": "\(failure?.description ?? "-")",
-            ])
+        for (work, transition) in zip(classes, transitions) {
+            guard let transition else { continue }
+            self.metrics.transition(work, to: transition.to)
+            self.logger.notice(
+                "database breaker changed",
+                metadata: [
+                    "class": "\(work.rawValue)", "from": "\(transition.from.rawValue)",
+                    "to": "\(transition.to.rawValue)", "open_for_ms": "\(transition.openFor.milliseconds)",
+                    "cause": "\(failure?.description ?? "-")",
+                ])
+        }
     }
 
     // MARK: Maintenance
@@ -244,43 +296,68 @@ package final class PostgresPool: Sendable {
                         .overloaded, "no database connection became free within \(queueTime)", retryAfter: queueTime)))
         }
         guard let probe else { return }
+        if probe.ofBreaker { self.metrics.transition(probe.work, to: .halfOpen) }
         // Apart, so that a probe that hangs does not hold up those who wait.
         Task.detached { [weak self] in await self?.probe(probe) }
     }
 
-    /// One idle connection at a time is tried, the idlest first; while the breaker is open, as soon as it lets a probe
-    /// through.
-    private func placeToProbe(_ state: inout Mutable, _ now: MonotonicInstant) -> Int? {
-        self.metrics.connections(
-            inFlight: state.places.inUse, connected: state.isReachable && state.breaker.state == .closed)
-        guard !state.isProbing, state.breaker.state != .closed || now >= state.nextProbe,
-            let place = state.places.acquireIdlest()
-        else { return nil }
-        state.isProbing = true
-        return place
+    private struct Probe {
+        let place: Int
+        let work: WorkClass
+        /// Its breaker lets this one call through.
+        let ofBreaker: Bool
     }
 
-    private func probe(_ place: Int) async {
-        if self.refusal(ofProbe: true) == nil {
-            let start = Self.now()
-            do {
-                let limit = self.configuration.probeTimeout
-                try await self.attempt(place, "probe") { session in
-                    let usual = session.answerTimeout
-                    session.answerTimeout = min(usual, limit)
-                    defer { session.answerTimeout = usual }
-                    _ = try session.query("SELECT 1")
-                }
-                self.ended("probe", since: start, nil)
-            } catch {
-                self.ended("probe", since: start, error)
+    /// One idle connection at a time is tried, the idlest first: for a breaker that lets a probe through, else to see
+    /// whether the database is there.
+    private func placeToProbe(_ state: inout Mutable, _ now: MonotonicInstant) -> Probe? {
+        self.metrics.connections(
+            inFlight: state.places.inUse, waiting: state.places.waiting,
+            connected: state.isReachable && state.breakers.areClosed)
+        guard !state.isProbing else { return nil }
+        let waiting = state.breakers.classes.first { state.breakers[$0].wantsProbe(now: now) }
+        guard waiting != nil || now >= state.nextProbe && !state.breakers.areOpen,
+            let work = waiting ?? state.breakers.classes.first, let place = state.places.acquireIdlest()
+        else { return nil }
+        if waiting != nil { _ = state.breakers[work].allow(now: now) }
+        state.isProbing = true
+        return Probe(place: place, work: work, ofBreaker: waiting != nil)
+    }
+
+    private func probe(_ probe: Probe) async {
+        var failure: PostgresError?
+        let limit = self.configuration.probeTimeout
+        let start = Self.now()
+        do {
+            try await self.attempt(probe.place, "probe", probe.work) { session in
+                let usual = session.answerTimeout
+                session.answerTimeout = min(usual, limit)
+                defer { session.answerTimeout = usual }
+                try (probe.ofBreaker ? probe.work : .read).probe(session)
             }
+        } catch {
+            // Whatever it is: such work does not succeed.
+            failure = error as? PostgresError ?? PostgresError(.unexpectedAnswer, "\(error)")
+        }
+        self.metrics.request(
+            "probe", probe.work, result: failure == nil ? "ok" : "failed",
+            nanoseconds: (Self.now() - start).nanoseconds)
+        let classes = self.state.withLock { $0.breakers.classes }
+        if failure == nil, !probe.ofBreaker {
+            // That it is there says nothing about work that has failed in between.
+            self.tell(classes.filter { $0 == .read || classes.count == 1 }, nil)
+        } else if let failure, failure.reaction == .reconnect {
+            // Out of reach for all of them.
+            self.tell(classes, failure)
+        } else {
+            self.tell([probe.work], failure)
         }
         self.state.withLock { state in
             state.isProbing = false
-            state.nextProbe = Self.now() + self.configuration.probeInterval
+            let interval = self.configuration.probeInterval
+            state.nextProbe = Self.now() + (failure == nil ? interval : min(interval, .milliseconds(200)))
         }
-        self.release(place)
+        self.release(probe.place)
     }
 
     private static func now() -> MonotonicInstant { MonotonicClock.now() }

@@ -13,7 +13,7 @@ extension PostgresStore {
         let time = self.configuration.deadLetterTime.milliseconds
         let step = PostgresStore.boundStep
         let call = self.callKey()
-        let outcome = try? await self.fanout.transaction("bound_dead_letters") { session in
+        let outcome = try? await self.fanout.transaction("bound_dead_letters", as: .fanout) { session in
             let oldest = try session.query(
                 """
                 SELECT COALESCE(extract(epoch FROM now() - min(first_failed_at))::bigint, 0) FROM dead_letters

@@ -57,7 +57,7 @@ extension PostgresStore {
             return appended
         }
         do {
-            return try await self.requests.transaction("append_direct", append)
+            return try await self.requests.transaction("append_direct", as: .write, append)
         } catch {
             throw PostgresStore.engineError(error)
         }
@@ -91,7 +91,7 @@ extension PostgresStore {
                 top: StreamPosition(offset: try rows.uint64(0, 1), epoch: try rows.string(0, 0)))
         }
         do {
-            return try await self.requests.run("read_direct", read)
+            return try await self.requests.run("read_direct", as: .read, read)
         } catch {
             throw PostgresStore.engineError(error)
         }

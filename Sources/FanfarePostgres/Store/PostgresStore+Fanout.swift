@@ -9,7 +9,7 @@ extension PostgresStore {
         let work = FanoutWork(
             order: order, configuration: self.configuration, random: self.random, metrics: self.metrics)
         do {
-            let batch = try await self.fanout.run("work_fanout") { session in try work.work(session) }
+            let batch = try await self.bulk("work_fanout") { session in try work.work(session) }
             self.metrics.inboxRows.increment(by: batch.rows)
             if !batch.fenced.isEmpty { self.metrics.fenceRejections.increment(by: batch.fenced.count) }
             return batch

@@ -18,7 +18,7 @@ extension PostgresStore {
         guard isDue else { return }
         await self.boundDeadLetters()
         await self.applyOpenLevels()
-        let counts = try? await self.fanout.run("maintain") { session in
+        let counts = try? await self.fanout.run("maintain", as: .fanout) { session in
             try session.query(
                 """
                 DELETE FROM idempotency_keys WHERE (scope, key) IN (

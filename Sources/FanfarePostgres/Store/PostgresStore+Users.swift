@@ -6,20 +6,34 @@ extension PostgresStore {
 
     @discardableResult
     package func ensureUsers(_ users: [UserID]) async throws(FanfareError) -> [UserID: UserKey] {
-        try await self.read("ensure_users") { session in
-            var keys: [UserID: UserKey] = [:]
-            for start in stride(from: 0, to: users.count, by: PostgresStore.batch) {
-                let ids = try session.ensureUsers(users[start..<min(start + PostgresStore.batch, users.count)])
-                for (user, id) in ids { keys[user] = UserKey(id) }
-            }
-            return keys
+        // Most are known: that takes no write.
+        let known = try await self.read("ensure_users") { session in
+            try PostgresStore.keys(of: users) { batch in try session.userIDs(batch) }
         }
+        let missing = users.filter { known[$0] == nil }
+        guard !missing.isEmpty else { return known }
+        let made = try await self.statements("make_users") { session in
+            try PostgresStore.keys(of: missing) { batch in try session.ensureUsers(batch) }
+        }
+        return known.merging(made) { first, _ in first }
+    }
+
+    /// What `ids` says of all users, batch by batch.
+    private static func keys(
+        of users: [UserID], _ ids: (ArraySlice<UserID>) throws -> [UserID: Int64]
+    ) throws -> [UserID: UserKey] {
+        var keys: [UserID: UserKey] = [:]
+        for start in stride(from: 0, to: users.count, by: PostgresStore.batch) {
+            let batch = try ids(users[start..<min(start + PostgresStore.batch, users.count)])
+            for (user, id) in batch { keys[user] = UserKey(id) }
+        }
+        return keys
     }
 
     /// The users' ids, after making those that are new: apart from the transaction that needs them, so that it holds no
     /// lock on a name.
     func ids(of users: [UserID], _ operation: String) async throws(FanfareError) -> [UserID: Int64] {
-        try await self.read(operation + "_users") { session in try session.ensureUsers(users[...]) }
+        try await self.statements(operation + "_users") { session in try session.ensureUsers(users[...]) }
     }
 }
 

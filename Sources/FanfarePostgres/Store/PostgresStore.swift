@@ -4,7 +4,8 @@ import FanfareModel
 package import Logging
 import Synchronization
 
-/// The store on PostgreSQL. Two pools, each with its own breaker: one for what users wait for, one for the fan-out.
+/// The store on PostgreSQL. Two pools, one for what users wait for and one for the fan-out; a breaker for each class of
+/// work; and a gate that lets the fan-out's bulk through as fast as the readers can bear.
 ///
 /// Every unit of work is one transaction that may be run twice: after a lost link, above all after a COMMIT whose answer
 /// was lost, it is simply run again and finds its own idempotency row, cursor or state.
@@ -12,6 +13,8 @@ package final class PostgresStore: Store {
     let configuration: PostgresConfiguration
     let requests: PostgresPool
     let fanout: PostgresPool
+    /// Before the fan-out's bulk work: see `bulk`.
+    package let gate: BulkGate
     let random: @Sendable () -> UInt64
     let logger: Logger
     let metrics = StoreMetrics()
@@ -32,14 +35,23 @@ package final class PostgresStore: Store {
         self.logger = logger
         var forRequests = configuration
         forRequests.statementTimeout = min(configuration.statementTimeout, configuration.requestTimeout)
+        var limit = configuration.bulkLimit
+        limit.maximum = Double(max(1, configuration.fanoutConnections))
+        let gate = BulkGate(limit, logger: logger)
+        self.gate = gate
+        let minds = configuration.bulkGivesWay
         let schema = SchemaGate(migrates: configuration.migrates, logger: logger)
         do {
             self.requests = try PostgresPool(
-                work: "requests", connections: configuration.requestConnections, configuration: forRequests,
-                breaker: breaker, random: random, logger: logger, prepare: { try schema.pass($0) })
+                name: "requests", classes: [.read, .write], connections: configuration.requestConnections,
+                configuration: forRequests, breaker: breaker, random: random, logger: logger,
+                answered: { work, operation, time in
+                    if minds, work == .read { gate.answered(operation, after: time) }
+                }, tick: { gate.tick() }, prepare: { try schema.pass($0) })
             self.fanout = try PostgresPool(
-                work: "fanout", connections: configuration.fanoutConnections, configuration: configuration,
-                breaker: breaker, random: random, logger: logger, prepare: { try schema.pass($0) })
+                name: "fanout", classes: [.fanout], connections: configuration.fanoutConnections,
+                configuration: configuration, breaker: breaker, random: random, logger: logger,
+                prepare: { try schema.pass($0) })
         } catch {
             throw EngineError(.overloaded, error.message)
         }
@@ -53,6 +65,7 @@ package final class PostgresStore: Store {
 
     /// Closes the connections, after what runs on them has ended.
     package func stop() async {
+        self.gate.stop()
         await self.requests.stop()
         await self.fanout.stop()
     }
@@ -71,10 +84,9 @@ package final class PostgresStore: Store {
     /// Both pools together: the worse of each.
     package var health: StoreHealth {
         let (requests, fanout) = (self.requests.health, self.fanout.health)
-        let states = [requests.breaker, fanout.breaker]
-        let breaker = ["open", "half_open"].first { states.contains($0) } ?? "closed"
         return StoreHealth(
-            isReachable: requests.isReachable && fanout.isReachable, breaker: breaker,
+            isReachable: requests.isReachable && fanout.isReachable,
+            breakers: requests.breakers.merging(fanout.breakers) { first, _ in first },
             problem: requests.problem ?? fanout.problem)
     }
 
@@ -84,14 +96,27 @@ package final class PostgresStore: Store {
     func request<Value: Sendable>(
         _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws(FanfareError) -> Value {
-        do { return try await self.requests.transaction(operation, body) } catch { throw self.fanfareError(error) }
+        do {
+            return try await self.requests.transaction(operation, as: .write, body)
+        } catch { throw self.fanfareError(error) }
     }
 
-    /// Single statements that a user waits for.
+    /// Single statements that a user waits for and that may change something.
+    func statements<Value: Sendable>(
+        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+    ) async throws(FanfareError) -> Value {
+        do {
+            return try await self.requests.run(operation, as: .write, body)
+        } catch { throw self.fanfareError(error) }
+    }
+
+    /// Single statements that a user waits for and that change nothing.
     func read<Value: Sendable>(
         _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws(FanfareError) -> Value {
-        do { return try await self.requests.run(operation, body) } catch { throw self.fanfareError(error) }
+        do {
+            return try await self.requests.run(operation, as: .read, body)
+        } catch { throw self.fanfareError(error) }
     }
 
     /// One transaction of the fan-out.
@@ -99,10 +124,22 @@ package final class PostgresStore: Store {
         _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
     ) async throws(EngineError) -> Value {
         do {
-            return try await self.fanout.transaction(operation, body)
+            return try await self.fanout.transaction(operation, as: .fanout, body)
         } catch {
             throw PostgresStore.engineError(error)
         }
+    }
+
+    /// Bulk work of the fan-out, transactions of its own included: waits for its turn where the database is so slow that
+    /// readers feel it.
+    /// - Throws: `.overloaded` where it got no turn, and what `body` throws.
+    package func bulk<Value: Sendable>(
+        _ operation: String, _ body: @Sendable (PostgresSession) throws -> Value
+    ) async throws -> Value {
+        try await self.gate.acquire()
+        let start = MonotonicClock.now()
+        defer { self.gate.release(after: MonotonicClock.now() - start) }
+        return try await self.fanout.run(operation, as: .fanout, body)
     }
 
     static func engineError(_ error: any Error) -> EngineError {

@@ -24,7 +24,7 @@ actor CommandLink: RedisLink {
     var dial = DialState()
     private var requests = Fifo<Request>()
     private var requestBytes = 0
-    private var breaker: CircuitBreaker
+    private var breakers: [BrokerWork: CircuitBreaker]
     private var deadlineTimer: ScheduledCall?
     private var handshakesLeft = 0
     /// Names the present server's run: its process, so that a restart and a failover change it.
@@ -34,7 +34,8 @@ actor CommandLink: RedisLink {
 
     init(_ shared: LinkSurroundings) {
         self.shared = shared
-        self.breaker = CircuitBreaker(shared.configuration.breaker)
+        self.breakers = Dictionary(
+            uniqueKeysWithValues: BrokerWork.allCases.map { ($0, CircuitBreaker(shared.configuration.breaker)) })
     }
 
     func stop() { self.halt(LinkFailure("the broker is stopped")) }
@@ -71,14 +72,14 @@ actor CommandLink: RedisLink {
 
     /// - Parameter completion: called once, on the loop. An error reply is a failure, but for `NOSCRIPT`.
     func submit(_ command: RedisCommand, _ operation: BrokerOperation, completion: @escaping Completion) {
-        if let error = self.refusal(of: command) {
+        if let error = self.refusal(of: command, operation.work) {
             self.shared.metrics.ended(operation, error, after: .zero)
             return completion(.failure(error))
         }
         self.send(command, operation, completion)
     }
 
-    private func refusal(of command: RedisCommand) -> EngineError? {
+    private func refusal(of command: RedisCommand, _ work: BrokerWork) -> EngineError? {
         guard case .up = self.dial.phase else {
             return EngineError(.unavailable, "Redis is out of reach", retryAfter: self.retryAfter)
         }
@@ -88,14 +89,9 @@ actor CommandLink: RedisLink {
         else {
             return EngineError(.overloaded, "too many commands are under way", retryAfter: .milliseconds(100))
         }
-        switch self.breaker.allow(now: self.shared.loop.now) {
-        case .proceed: return nil
-        case .probe:
-            self.breakerMoved()
-            return nil
-        case .refuse(let retryAfter):
-            return EngineError(.unavailable, "the circuit breaker of Redis is open", retryAfter: retryAfter)
-        }
+        guard let retryAfter = self.ask(work) else { return nil }
+        return EngineError(
+            .unavailable, "the circuit breaker of Redis is open (\(work.rawValue))", retryAfter: retryAfter)
     }
 
     private func send(_ command: RedisCommand, _ operation: BrokerOperation, _ completion: @escaping Completion) {
@@ -159,15 +155,8 @@ actor CommandLink: RedisLink {
 
     // MARK: The link
 
-    func holdBack() -> Duration? {
-        switch self.breaker.allow(now: self.shared.loop.now) {
-        case .proceed: return nil
-        case .probe:
-            self.breakerMoved()
-            return nil
-        case .refuse(let retryAfter): return retryAfter
-        }
-    }
+    /// An attempt to connect is the probe of them all.
+    func holdBack() -> Duration? { self.ask(.messages) }
 
     func shakeHands() {
         self.handshakesLeft = self.loginCommands.count + RedisScript.all.count + 1
@@ -210,7 +199,7 @@ actor CommandLink: RedisLink {
         guard case .dialing = self.dial.phase else { return }
         if self.dial.number > 1 { self.shared.metrics.commandReconnects.increment() }
         self.becameUp()
-        self.breakerSucceeded()
+        for work in BrokerWork.allCases { self.breakerConnected(work) }
         self.shared.metrics.commandConnected.record(1)
         self.shared.health.commands(nil)
         self.shared.logger.info(
@@ -226,7 +215,7 @@ actor CommandLink: RedisLink {
             metadata: ["url": "\(self.shared.configuration.url)", "reason": "\(failure)"])
         self.deadlineTimer?.cancel()
         self.deadlineTimer = nil
-        self.breakerFailed()
+        for work in BrokerWork.allCases { self.breakerFailed(work) }
         let sentBytes = self.dial.connection?.sentBytes ?? 0
         let lost = self.requests
         self.requests = Fifo()
@@ -235,7 +224,7 @@ actor CommandLink: RedisLink {
         let now = self.shared.loop.now
         for request in lost.elements {
             let isUnknown = request.position < sentBytes && !request.operation.isRead
-            if request.position < sentBytes, wasUp { self.breakerFailed() }
+            if request.position < sentBytes, wasUp { self.breakerFailed(request.operation.work) }
             let error = EngineError(
                 isUnknown ? .unknownOutcome : .unavailable, "the link to Redis broke: \(failure)",
                 retryAfter: self.retryAfter)
@@ -249,19 +238,38 @@ actor CommandLink: RedisLink {
     /// The handshake counts as a whole, at its end.
     private func tellBreaker(of operation: BrokerOperation, failed: Bool) {
         guard operation != .handshake else { return }
-        if failed { self.breakerFailed() } else { self.breakerSucceeded() }
+        if failed { self.breakerFailed(operation.work) } else { self.breakerSucceeded(operation.work) }
     }
 
-    private func breakerSucceeded() {
-        if self.breaker.succeeded(now: self.shared.loop.now) != nil { self.breakerMoved() }
+    /// - Returns: when to ask again, where the breaker refuses.
+    private func ask(_ work: BrokerWork) -> Duration? {
+        switch self.breakers[work]?.allow(now: self.shared.loop.now) {
+        case nil, .proceed: return nil
+        case .probe:
+            self.breakerMoved(work)
+            return nil
+        case .refuse(let retryAfter): return retryAfter
+        }
     }
 
-    private func breakerFailed() {
-        if self.breaker.failed(now: self.shared.loop.now, random: self.shared.random()) != nil { self.breakerMoved() }
+    private func breakerConnected(_ work: BrokerWork) {
+        if self.breakers[work]?.replaced() != nil { self.breakerMoved(work) }
     }
 
-    private func breakerMoved() {
-        self.shared.health.breaker(self.breaker.state)
-        self.shared.metrics.breakerMoved(to: self.breaker.state)
+    private func breakerSucceeded(_ work: BrokerWork) {
+        if self.breakers[work]?.succeeded(now: self.shared.loop.now) != nil { self.breakerMoved(work) }
+    }
+
+    private func breakerFailed(_ work: BrokerWork) {
+        let transition = self.breakers[work]?.failed(now: self.shared.loop.now, random: self.shared.random())
+        if transition != nil { self.breakerMoved(work) }
+    }
+
+    private func breakerMoved(_ work: BrokerWork) {
+        guard let state = self.breakers[work]?.state else { return }
+        self.shared.health.breaker(work, state)
+        self.shared.metrics.breakerMoved(work, to: state)
+        self.shared.logger.notice(
+            "Redis breaker changed", metadata: ["class": "\(work.rawValue)", "to": "\(state.rawValue)"])
     }
 }

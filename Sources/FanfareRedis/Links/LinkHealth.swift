@@ -7,7 +7,8 @@ final class LinkHealth: Sendable {
     private struct State {
         var commands = false
         var subscriptions = false
-        var breaker = CircuitBreaker.State.closed
+        var breakers = Dictionary(
+            uniqueKeysWithValues: BrokerWork.allCases.map { ($0.rawValue, CircuitBreaker.State.closed.rawValue) })
         var commandProblem: String? = "not connected yet"
         var subscriptionProblem: String? = "not connected yet"
     }
@@ -28,7 +29,9 @@ final class LinkHealth: Sendable {
         }
     }
 
-    func breaker(_ breaker: CircuitBreaker.State) { self.state.withLock { $0.breaker = breaker } }
+    func breaker(_ work: BrokerWork, _ breaker: CircuitBreaker.State) {
+        self.state.withLock { $0.breakers[work.rawValue] = breaker.rawValue }
+    }
 
     var current: BrokerHealth {
         self.state.withLock { state in
@@ -37,7 +40,7 @@ final class LinkHealth: Sendable {
                 state.subscriptionProblem.map { "subscriptions: \($0)" },
             ]
             return BrokerHealth(
-                commands: state.commands, subscriptions: state.subscriptions, breaker: state.breaker.rawValue,
+                commands: state.commands, subscriptions: state.subscriptions, breakers: state.breakers,
                 problem: state.commands && state.subscriptions
                     ? nil : problems.compactMap { $0 }.joined(separator: "; "))
         }

@@ -52,6 +52,15 @@ final class NodeRuntime: Service {
             database.fanoutConnections = configuration.fanoutConnections
             database.deadLetterLimit = configuration.limits.deadLetterLimit
             database.deadLetterTime = configuration.limits.deadLetterTime
+            database.queueLimit = configuration.limits.databaseQueue
+            database.queueTimeout = configuration.limits.databaseQueueTime
+            database.statementTimeout = configuration.limits.statementTimeout
+            database.requestTimeout = configuration.limits.requestTimeout
+            if let target = configuration.limits.readTarget {
+                database.bulkLimit.target = target
+            } else {
+                database.bulkGivesWay = false
+            }
             self.store = try PostgresStore(database, random: surroundings.random, logger: logger)
         } else {
             self.store = nil
@@ -169,11 +178,14 @@ final class NodeRuntime: Service {
             [.init(Double(self.listener.connectionCount))]
         }
         registry.collect("fanfare_breaker_open", kind: .gauge, help: "1 where the breaker refuses or probes.") {
-            var samples = [
-                PrometheusRegistry.Sample(broker.health.breaker == "closed" ? 0 : 1, labels: [("backend", "redis")])
-            ]
-            if let store {
-                samples.append(.init(store.health.breaker == "closed" ? 0 : 1, labels: [("backend", "postgres")]))
+            var samples: [PrometheusRegistry.Sample] = []
+            var engines = [("redis", broker.health.breakers)]
+            if let store { engines.append(("postgres", store.health.breakers)) }
+            for (backend, breakers) in engines {
+                for (work, state) in breakers.sorted(by: { $0.key < $1.key }) {
+                    let labels = [("backend", backend), ("class", work)]
+                    samples.append(.init(state == "closed" ? 0 : 1, labels: labels))
+                }
             }
             return samples
         }
@@ -210,7 +222,8 @@ struct ReadinessCheck: Sendable {
         var parts = [
             Readiness.Part(
                 name: "broker", state: broker.commands && broker.subscriptions ? "ok" : "failed",
-                problem: broker.problem, breaker: broker.breaker, isReady: broker.commands && broker.subscriptions),
+                problem: broker.problem, breaker: broker.breaker, breakers: broker.breakers,
+                isReady: broker.commands && broker.subscriptions),
             Readiness.Part(
                 name: "membership", state: holdsLease ? "ok" : "failed",
                 problem: holdsLease ? nil : self.leaseProblem, isReady: holdsLease),
@@ -220,7 +233,7 @@ struct ReadinessCheck: Sendable {
             parts.append(
                 Readiness.Part(
                     name: "database", state: health.isReachable ? "ok" : "failed", problem: health.problem,
-                    breaker: health.breaker, isReady: health.isReachable))
+                    breaker: health.breaker, breakers: health.breakers, isReady: health.isReachable))
         } else {
             parts.append(Readiness.Part(name: "database", state: "off", isReady: true))
         }

@@ -129,6 +129,39 @@ import Testing
         }
     }
 
+    @Test func tellsWhenToComeBack() {
+        var breaker = CircuitBreaker(self.three)
+        var now = MonotonicInstant(nanoseconds: 0)
+        #expect(breaker.retryAfter(now: now) == nil && !breaker.wantsProbe(now: now))
+        for _ in 0..<3 { breaker.failed(now: now, random: .max) }
+        let openFor = breaker.retryAfter(now: now) ?? .zero
+        #expect(openFor > .milliseconds(49) && openFor <= .milliseconds(100) && !breaker.wantsProbe(now: now))
+        now = now + openFor
+        #expect(breaker.wantsProbe(now: now) && (breaker.retryAfter(now: now) ?? .zero) > .zero)
+        #expect(breaker.allow(now: now) == .probe)
+        #expect(!breaker.wantsProbe(now: now) && breaker.retryAfter(now: now) == .milliseconds(100))
+        // The probe is lost: there is another one.
+        #expect(breaker.wantsProbe(now: now + .milliseconds(1000)))
+    }
+
+    @Test func aNewLinkBeginsAnew() {
+        var breaker = CircuitBreaker(self.three)
+        let now = MonotonicInstant(nanoseconds: 0)
+        breaker.failed(now: now, random: 0)
+        breaker.failed(now: now, random: 0)
+        #expect(breaker.replaced() == nil)
+        for _ in 0..<2 { #expect(breaker.failed(now: now, random: 0) == nil) }
+        #expect(breaker.failed(now: now, random: 0)?.to == .open)
+        #expect(breaker.replaced()?.to == .closed)
+        #expect(breaker.allow(now: now) == .proceed)
+    }
+
+    @Test func theWorstOfSeveral() {
+        #expect(CircuitBreaker.State.worst([]) == "closed")
+        #expect(CircuitBreaker.State.worst(["closed", "half_open"]) == "half_open")
+        #expect(CircuitBreaker.State.worst(["half_open", "open", "closed"]) == "open")
+    }
+
     @Test func stateNames() {
         #expect(CircuitBreaker.State.allCases.map(\.rawValue) == ["closed", "open", "half_open"])
     }
