@@ -26,7 +26,7 @@ package struct ConcurrencyLimit: Sendable {
         package init(
             maximum: Double = 3, minimum: Double = 0.1, target: Duration = .milliseconds(50), tolerance: Double = 3,
             window: Duration = .milliseconds(250), samples: Int = 10, memory: Duration = .seconds(300),
-            maximumRest: Duration = .seconds(5)
+            maximumRest: Duration = .seconds(2)
         ) {
             self.maximum = max(1, maximum)
             self.minimum = min(max(minimum, 0.01), 1)

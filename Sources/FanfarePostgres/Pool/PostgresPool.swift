@@ -139,7 +139,9 @@ package final class PostgresPool: Sendable {
             let waited = Self.now() - asked
             // Who is refused at once has not waited.
             self.metrics.waited(waited, refusal: error, isFull: waited < self.configuration.queueTimeout)
-            self.answered(work, operation, max(waited, self.configuration.queueTimeout))
+            if self.state.withLock({ $0.isReachable }) {
+                self.answered(work, operation, max(waited, self.configuration.queueTimeout))
+            }
             throw error
         }
         defer { self.release(place) }
@@ -153,7 +155,10 @@ package final class PostgresPool: Sendable {
             return value
         } catch {
             self.ended(operation, work, since: start, error)
-            self.answered(work, operation, Self.now() - asked)
+            // A database that is away is the breakers' business: it is not slow.
+            if (error as? PostgresError)?.speaksAgainstTheDatabase != true {
+                self.answered(work, operation, Self.now() - asked)
+            }
             throw error
         }
     }

@@ -138,8 +138,15 @@ package final class PostgresStore: Store {
     ) async throws -> Value {
         try await self.gate.acquire()
         let start = MonotonicClock.now()
-        defer { self.gate.release(after: MonotonicClock.now() - start) }
-        return try await self.fanout.run(operation, as: .fanout, body)
+        do {
+            let value = try await self.fanout.run(operation, as: .fanout, body)
+            self.gate.release(after: MonotonicClock.now() - start)
+            return value
+        } catch {
+            // What waited for an answer in vain was no load to rest from.
+            self.gate.release(after: .zero)
+            throw error
+        }
     }
 
     static func engineError(_ error: any Error) -> EngineError {
