@@ -41,6 +41,16 @@ package protocol Store: Sendable {
     /// One transaction: event row, recipients or audience, outbox row.
     /// - Throws: 1003 where one of the users was never seen (nothing is done), 1006 as above.
     func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID
+    /// The same at a time, for those who follow then. What lies in the past is due at once.
+    /// - Returns: the id of the scheduled event.
+    /// - Throws: as `notify`; 107 where it is too far ahead, 106 where too many wait.
+    func schedule(_ notification: NotificationRequest, at time: Timestamp) async throws(FanfareError) -> Int64
+    func scheduledEvents(_ filter: ScheduledEventFilter) async throws(FanfareError) -> [ScheduledEvent]
+    /// Repeating is harmless.
+    /// - Throws: 107 where there is none of that id, or it was sent already.
+    func cancelScheduled(_ id: Int64) async throws(FanfareError)
+    /// Accepts the scheduled events that are due, each once whoever else does so; `limit` at the most.
+    func sendScheduled(limit: Int) async throws(EngineError) -> ScheduledRound
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
 
     // MARK: Inbox

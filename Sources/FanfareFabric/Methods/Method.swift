@@ -20,6 +20,8 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case startStream = "start_stream"
     case stopStream = "stop_stream"
     case notify
+    case scheduledEvents = "scheduled_events"
+    case cancelScheduledEvent = "cancel_scheduled_event"
     case notifications
     case markRead = "mark_read"
     case archive

@@ -50,11 +50,18 @@ extension MethodRouter {
     // MARK: Events
 
     func notify(_ parameters: Parameters) async throws(FanfareError) -> JSON {
-        let event = try await self.operations.notify(
-            NotificationRequest(
-                audience: try MethodRouter.audience(parameters), type: try MethodRouter.notificationType(parameters),
-                data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey(),
-                timeToLive: try MethodRouter.timeToLive(parameters)))
+        let notification = NotificationRequest(
+            audience: try MethodRouter.audience(parameters), type: try MethodRouter.notificationType(parameters),
+            data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey(),
+            timeToLive: try MethodRouter.timeToLive(parameters))
+        if let text = try parameters.string("at") {
+            guard let time = Timestamp(rfc3339: text) else {
+                throw .badRequest("'at' is no time like 2026-01-31T12:00:00Z")
+            }
+            let id = try await self.operations.schedule(notification, at: time)
+            return ["scheduled_id": .string(String(id)), "at": .string(time.description)]
+        }
+        let event = try await self.operations.notify(notification)
         return ["event_id": .string(event.description)]
     }
 
@@ -92,6 +99,35 @@ extension MethodRouter {
             throw .badRequest("'type' is none of the notification types and does not begin with 'custom.'")
         }
         return type
+    }
+
+    func scheduledEvents(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let events = try await self.operations.scheduledEvents(
+            ScheduledEventFilter(
+                includesSettled: try parameters.bool("settled"), after: try parameters.identifier("after") ?? 0,
+                limit: try parameters.limit(default: 100, maximum: 1000)))
+        return ["scheduled_events": .array(events.map { MethodRouter.scheduledEvent($0) })]
+    }
+
+    func cancelScheduledEvent(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        guard let id = try parameters.identifier("scheduled_id") else { throw .badRequest("'scheduled_id' is missing") }
+        try await self.operations.cancelScheduled(id)
+        return [:]
+    }
+
+    private static func scheduledEvent(_ event: ScheduledEvent) -> JSON {
+        var members: [JSON.Member] = [
+            .init("scheduled_id", .string(String(event.id))), .init("type", .string(event.type)),
+            .init("at", .string(event.dueAt.description)), .init("created_at", .string(event.createdAt.description)),
+            .init("state", .string(event.state.rawValue)), .init("attempts", .integer(event.attempts)),
+        ]
+        if let streamer = event.streamer {
+            members.append(.init("followers_of", .string(streamer.rawValue)))
+        } else if event.state == .waiting {
+            members.append(.init("users", .integer(event.users)))
+        }
+        if let event = event.event { members.append(.init("event_id", .string(event.description))) }
+        return .object(members)
     }
 
     func eventStatus(_ parameters: Parameters) async throws(FanfareError) -> JSON {

@@ -63,6 +63,8 @@ package struct MethodRouter: Sendable {
         case .startStream: try await self.startStream(parameters, by: caller)
         case .stopStream: try await self.stopStream(parameters, by: caller)
         case .notify: try await self.notify(parameters)
+        case .scheduledEvents: try await self.scheduledEvents(parameters)
+        case .cancelScheduledEvent: try await self.cancelScheduledEvent(parameters)
         case .notifications: try await self.notifications(parameters, by: caller)
         case .markRead: try await self.mark(.read, parameters, by: caller)
         case .archive: try await self.mark(.archived, parameters, by: caller)

@@ -42,6 +42,20 @@ extension Node {
         return event
     }
 
+    package func schedule(
+        _ notification: NotificationRequest, at time: Timestamp
+    ) async throws(FanfareError) -> Int64 {
+        try await self.durable().schedule(notification, at: time)
+    }
+
+    package func scheduledEvents(_ filter: ScheduledEventFilter) async throws(FanfareError) -> [ScheduledEvent] {
+        try await self.durable().scheduledEvents(filter)
+    }
+
+    package func cancelScheduled(_ id: Int64) async throws(FanfareError) {
+        try await self.durable().cancelScheduled(id)
+    }
+
     package func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus {
         try await self.durable().eventStatus(event)
     }

@@ -26,6 +26,7 @@ package final class Node: Sendable {
     let announcer: OnlineAnnouncer?
     let pusher: InboxPusher
     let fanout: Fanout?
+    let scheduler: EventScheduler?
     let surroundings: Surroundings
     let logger: Logger
     let metrics: FabricMetrics
@@ -120,6 +121,9 @@ package final class Node: Sendable {
                     metrics: metrics)
             }
         }
+        self.scheduler = store.map { [fanout = self.fanout] store in
+            EventScheduler(loop: main, store: store, logger: log) { await fanout?.eventAccepted() }
+        }
         let description = NodeDescription(
             configuration: configuration, map: map, membership: membership, hubs: self.hubs, slots: self.slots,
             subscriptions: subscriptions, loop: main, startedAt: self.startedAt)
@@ -159,6 +163,7 @@ package final class Node: Sendable {
         self.broker.start(receiver: self)
         let service = self.service
         let fanout = self.fanout
+        let scheduler = self.scheduler
         let membership = self.membership
         let announcer = self.announcer
         for hub in self.hubs {
@@ -176,6 +181,7 @@ package final class Node: Sendable {
                 service.onThisLoop { $0.serve(fanout) }
                 fanout.onThisLoop { $0.start() }
             }
+            scheduler?.onThisLoop { $0.start() }
         }
         self.sweepLater()
         self.relieveLater()
@@ -234,6 +240,7 @@ package final class Node: Sendable {
         self.isDraining.withLock { $0 = true }
         self.logger.notice("draining")
         await self.membership.drain()
+        await self.scheduler?.stop()
         await self.fanout?.stop()
         var sessions: [Session] = []
         for hub in self.hubs { sessions += await hub.allSessions }

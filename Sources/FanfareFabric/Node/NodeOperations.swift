@@ -57,6 +57,9 @@ package protocol NodeOperations: Sendable {
     func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream
     func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord
     func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID
+    func schedule(_ notification: NotificationRequest, at time: Timestamp) async throws(FanfareError) -> Int64
+    func scheduledEvents(_ filter: ScheduledEventFilter) async throws(FanfareError) -> [ScheduledEvent]
+    func cancelScheduled(_ id: Int64) async throws(FanfareError)
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
     func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage
     /// Pushes the change to the user's other sessions.

@@ -19,5 +19,5 @@ package struct AppliedMigration: Sendable, Hashable {
 
 /// The schema of this program.
 package enum Schema {
-    package static let migrations: [Migration] = [.tables, .inbox, .deadLetters, .fanout, .preferences]
+    package static let migrations: [Migration] = [.tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled]
 }

@@ -71,37 +71,16 @@ extension PostgresStore {
     }
 
     package func notify(_ notification: NotificationRequest) async throws(FanfareError) -> EventID {
-        guard !notification.data.contains(0), let data = String(validating: notification.data, as: UTF8.self) else {
-            throw .badRequest("data is not JSON text")
-        }
-        var named: [UserID] = []
-        var streamer: UserID?
-        switch notification.audience {
-        case .users(let users):
-            guard !users.isEmpty else { throw .badRequest("users is empty") }
-            var seen: Set<UserID> = []
-            named = users.filter { seen.insert($0).inserted }
-        case .followers(let of):
-            streamer = of
-        }
-        let audience = streamer.map { ["followers", $0.rawValue] } ?? named.map(\.rawValue).sorted()
-        let once = self.once(
-            scope: "notify", key: notification.idempotencyKey,
-            content: OnceContent(
-                [notification.type, data] + audience + (notification.timeToLive.map { ["ttl", String($0)] } ?? [])))
-        let (users, followersOf) = (named, streamer)
+        let content = try NotificationContent(notification)
+        let once = self.once(scope: "notify", key: notification.idempotencyKey, content: OnceContent(content.parts))
         return try await self.request("notify") { session in
             try session.lock(once)
-            let known = try session.userIDs(users[...] + (followersOf.map { [$0] } ?? []))
-            if let unknown = (followersOf.map { [$0] } ?? users).first(where: { known[$0] == nil }) {
-                throw FanfareError.unknownUser(unknown.rawValue)
-            }
-            let streamer = followersOf.flatMap { known[$0] }
+            let (streamer, users) = try session.audience(content)
             if let streamer { try session.lockEvents(of: streamer) }
             if let first = try session.first(once) { return first.event }
             return try session.accept(
-                type: notification.type, data: data, streamer: streamer, users: users.compactMap { known[$0] }, once,
-                stream: nil, timeToLive: notification.timeToLive)
+                type: content.type, data: content.data, streamer: streamer, users: users, once, stream: nil,
+                timeToLive: notification.timeToLive)
         }
     }
 
@@ -144,7 +123,7 @@ extension PostgresStore {
 
 extension PostgresSession {
     /// Writes the event, its place in the outbox, and what makes it happen once.
-    fileprivate func accept(
+    func accept(
         type: String, data: String, streamer: Int64?, users: [Int64], _ once: Once, stream: Int64?,
         timeToLive: Int? = nil
     ) throws(PostgresError) -> EventID {

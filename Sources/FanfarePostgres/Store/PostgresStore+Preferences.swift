@@ -189,7 +189,7 @@ extension PostgresSession {
     }
 
     /// Milliseconds since 1970 as a time.
-    private static func time(_ parameter: String) -> String {
+    static func time(_ parameter: String) -> String {
         "'1970-01-01T00:00:00Z'::timestamptz + \(parameter)::bigint * interval '1 millisecond'"
     }
 
