@@ -71,6 +71,8 @@ struct MetricDescription: Sendable {
         "fanfare_idempotency_keys": .init("Idempotency keys that came through here and are remembered."),
         // Durable work.
         "fanfare_outbox_pending": .init("Events that wait for their fan-out jobs."),
+        "fanfare_scheduled_events": .init("Scheduled events that wait for their time."),
+        "fanfare_scheduled_events_lag_seconds": .init("How long the oldest of them is overdue."),
         "fanfare_outbox_lag_seconds": .init("Age of the oldest waiting event."),
         "fanfare_fanout_backlog": .init("Fan-out jobs that are not done."),
         "fanfare_fanout_rows_total": .init("Recipients that this node's shards worked through."),

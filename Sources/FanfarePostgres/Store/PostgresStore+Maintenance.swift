@@ -26,7 +26,7 @@ extension PostgresStore {
                     WHERE scope = 'call' AND created_at < now() - interval '1 hour' LIMIT 10000
                 )
                 """)
-            try self.forgetScheduled(session)
+            try self.tendScheduled(session)
             // What a crash between a settlement and its completion left.
             try session.completeEvents(nil)
             try session.foldTallies()

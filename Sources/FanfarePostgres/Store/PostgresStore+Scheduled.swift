@@ -1,6 +1,7 @@
 package import FanfareEngines
 package import FanfareModel
 import Logging
+import Metrics
 
 extension PostgresStore {
     /// Events that wait at the most, how far ahead one may lie, and for how long those that are settled are listed.
@@ -120,8 +121,8 @@ extension PostgresStore {
         return ScheduledRound(sent: count, next: wait.map { .milliseconds($0) })
     }
 
-    /// Those that were settled long ago.
-    func forgetScheduled(_ session: PostgresSession) throws(PostgresError) {
+    /// Forgets those that were settled long ago, and measures what waits.
+    func tendScheduled(_ session: PostgresSession) throws(PostgresError) {
         try session.query(
             """
             DELETE FROM scheduled_events WHERE id IN (
@@ -129,6 +130,13 @@ extension PostgresStore {
                 WHERE state > 0 AND settled_at < now() - interval '\(Self.keptFor)' LIMIT 1000
             )
             """)
+        let rows = try session.query(
+            """
+            SELECT count(*), GREATEST(0, extract(epoch FROM now() - min(due_at)))::bigint
+            FROM scheduled_events WHERE state = 0
+            """)
+        self.metrics.scheduledEvents.record(try rows.int64(0, 0))
+        self.metrics.scheduledLag.record(try rows.int64(0, 1))
     }
 }
 

@@ -11,6 +11,8 @@ struct StoreMetrics: Sendable {
     let inboxRows = Counter(label: "fanfare_inbox_rows_total")
     let outboxPending = Gauge(label: "fanfare_outbox_pending")
     let outboxLag = Gauge(label: "fanfare_outbox_lag_seconds")
+    let scheduledEvents = Gauge(label: "fanfare_scheduled_events")
+    let scheduledLag = Gauge(label: "fanfare_scheduled_events_lag_seconds")
     let openJobs = Gauge(label: "fanfare_fanout_backlog", dimensions: [("stage", "jobs")])
     let deadLetters = Gauge(label: "fanfare_dead_letters")
     let oldestDeadLetter = Gauge(label: "fanfare_dead_letters_oldest_seconds")
