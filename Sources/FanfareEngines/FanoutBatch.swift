@@ -41,6 +41,8 @@ package struct FanoutCursor: Sendable, Hashable {
 package struct FanoutBatch: Sendable, Hashable {
     /// One per event; recipients of one shard are in ascending sequence.
     package var pushes: [FanoutPush]
+    /// Events written once for a whole shard: `Store.broadcastPushes` says whom of those online they are for.
+    package var broadcasts: [FanoutBroadcast]
     /// Inbox rows written.
     package var rows: Int
     /// Shards whose fence is no longer the order's: nothing was done for them.
@@ -55,16 +57,31 @@ package struct FanoutBatch: Sendable, Hashable {
     package var settlement: FanoutSettlement?
 
     package init(
-        pushes: [FanoutPush] = [], rows: Int = 0, fenced: [Shard] = [], unsettled: [Shard] = [], hasMore: Bool = false,
+        pushes: [FanoutPush] = [], broadcasts: [FanoutBroadcast] = [], rows: Int = 0, fenced: [Shard] = [],
+        unsettled: [Shard] = [], hasMore: Bool = false,
         cursor: FanoutCursor = FanoutCursor(), settlement: FanoutSettlement? = nil
     ) {
         self.pushes = pushes
+        self.broadcasts = broadcasts
         self.rows = rows
         self.fenced = fenced
         self.unsettled = unsettled
         self.hasMore = hasMore
         self.cursor = cursor
         self.settlement = settlement
+    }
+}
+
+/// An event that was written once for a shard.
+package struct FanoutBroadcast: Sendable, Hashable {
+    package var event: EventID
+    package var shard: Shard
+    package var sequence: UInt64
+
+    package init(event: EventID, shard: Shard, sequence: UInt64) {
+        self.event = event
+        self.shard = shard
+        self.sequence = sequence
     }
 }
 

@@ -52,6 +52,10 @@ package protocol Store: Sendable {
     /// Accepts the scheduled events that are due, each once whoever else does so; `limit` at the most.
     func sendScheduled(limit: Int) async throws(EngineError) -> ScheduledRound
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
+    /// Pauses the fan-out of an event, lets it go on, or ends it and takes back what is unread. Repeating is harmless.
+    /// - Returns: the event's state afterwards.
+    /// - Throws: 107 for an event that does not exist, or that is done or cancelled where that leaves nothing to control.
+    func control(_ event: EventID, _ control: EventControl) async throws(FanfareError) -> EventState
 
     // MARK: Inbox
 
@@ -88,6 +92,10 @@ package protocol Store: Sendable {
     /// order. What fails for good becomes a dead letter and the rest goes on; what fails for now is set aside with
     /// backoff.
     func workFanout(_ order: FanoutOrder) async throws(EngineError) -> FanoutBatch
+    /// Whom of `users` (the ones online) these broadcasts are for.
+    /// - Returns: pushes in the order of their sequences.
+    func broadcastPushes(_ broadcasts: [FanoutBroadcast], to users: [UserKey]) async throws(EngineError)
+        -> [FanoutPush]
     /// What was committed in these shards and not settled, for those of `users` (the ones online) whom it is for.
     /// - Returns: pushes and the settlement that makes them good.
     func unsettledPushes(_ shards: [Shard: Fence], to users: [UserKey]) async throws(EngineError) -> FanoutBatch
@@ -224,6 +232,16 @@ package struct NotificationRequest: Sendable, Hashable {
     }
 }
 
+package enum EventControl: String, Sendable, Hashable {
+    case pause, resume, cancel
+}
+
+package enum EventState: String, Sendable, Hashable {
+    /// Accepted, and not relayed yet.
+    case waiting
+    case running, paused, cancelled, done
+}
+
 package struct EventStatus: Sendable, Hashable {
     package var event: EventID
     package var type: String
@@ -235,11 +253,25 @@ package struct EventStatus: Sendable, Hashable {
     package var deliveredOnline: Int
     package var deadLetters: Int
     package var completedAt: Timestamp?
+    package var state: EventState
+    /// Whom it is for; nil where that was not counted yet.
+    package var total: Int?
+    /// Recipients from whom a cancellation took it back.
+    package var withdrawn: Int
+    package var priority: Int
+    /// Recipients per second, of late; of an event that is complete, on the whole.
+    package var rate: Double
 
     package init(
         event: EventID, type: String, acceptedAt: Timestamp, shardsTotal: Int, shardsDone: Int, recipients: Int,
-        deliveredOnline: Int, deadLetters: Int, completedAt: Timestamp?
+        deliveredOnline: Int, deadLetters: Int, completedAt: Timestamp?, state: EventState, total: Int? = nil,
+        withdrawn: Int = 0, priority: Int = 0, rate: Double = 0
     ) {
+        self.state = state
+        self.total = total
+        self.withdrawn = withdrawn
+        self.priority = priority
+        self.rate = rate
         self.event = event
         self.type = type
         self.acceptedAt = acceptedAt
@@ -249,6 +281,13 @@ package struct EventStatus: Sendable, Hashable {
         self.deliveredOnline = deliveredOnline
         self.deadLetters = deadLetters
         self.completedAt = completedAt
+    }
+
+    /// Seconds until it is done at the present rate; nil where that says nothing.
+    package var remainingSeconds: Int? {
+        if self.completedAt != nil { return 0 }
+        guard self.state == .running, let total = self.total, self.rate > 0 else { return nil }
+        return Int((Double(max(0, total - self.recipients)) / self.rate).rounded(.up))
     }
 }
 

@@ -258,6 +258,13 @@ extension ServeConfiguration.Limits {
         self.deadLetterLimit = try values.integer(
             "dead_letter_limit", in: 100...10_000_000, default: self.deadLetterLimit)
         self.deadLetterTime = try values.duration("dead_letter_ttl", in: ages, default: self.deadLetterTime)
+        self.broadcastThreshold = try values.integer(
+            "broadcast_threshold", in: 0...1_000_000_000, default: self.broadcastThreshold)
+        self.holdOff = try values.duration("hold_off", in: .zero...(.seconds(86_400)), default: self.holdOff)
+        let rates = 1...1_000_000_000
+        self.fanoutRate = try values.optionalInteger("fanout_rate", in: rates)
+        self.fanoutRates = try values.integers("fanout_rates", in: rates)
+        self.fanoutPriorities = try values.integers("fanout_priorities", in: -100...100)
         self.inboxHeld = try values.integer("inbox_held", in: 1...100_000, default: self.inboxHeld)
         self.onlineUsers = try values.integer("online_users", in: 0...10_000_000, default: self.onlineUsers)
         self.onlineChanges = try values.integer("online_changes", in: 1...1_000_000, default: self.onlineChanges)

@@ -80,6 +80,12 @@ package struct ServeConfiguration: Sendable {
         package var readTarget: Duration? = .milliseconds(50)
         package var deadLetterLimit = 100_000
         package var deadLetterTime: Duration = .seconds(30 * 86_400)
+        package var broadcastThreshold = 100_000
+        package var holdOff: Duration = .seconds(30)
+        /// Nil: unbounded.
+        package var fanoutRate: Int?
+        package var fanoutRates: [String: Int] = [:]
+        package var fanoutPriorities: [String: Int] = [:]
         package var inboxHeld = 1000
         package var onlineUsers = 50_000
         package var onlineChanges = 2000

@@ -190,6 +190,12 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("inbox-recovery"), help: .setting("inbox_recovery")) var inboxRecovery: String?
     @Option(name: .customLong("dead-letter-limit"), help: .setting("dead_letter_limit")) var deadLetterLimit: String?
     @Option(name: .customLong("dead-letter-ttl"), help: .setting("dead_letter_ttl")) var deadLetterTTL: String?
+    @Option(name: .customLong("broadcast-threshold"), help: .setting("broadcast_threshold")) var broadcastThreshold:
+        String?
+    @Option(name: .customLong("hold-off"), help: .setting("hold_off")) var holdOff: String?
+    @Option(name: .customLong("fanout-rate"), help: .setting("fanout_rate")) var fanoutRate: String?
+    @Option(name: .customLong("fanout-rates"), help: .setting("fanout_rates")) var fanoutRates: String?
+    @Option(name: .customLong("fanout-priorities"), help: .setting("fanout_priorities")) var fanoutPriorities: String?
     @Option(name: .customLong("inbox-held"), help: .setting("inbox_held")) var inboxHeld: String?
     @Option(name: .customLong("online-users"), help: .setting("online_users")) var onlineUsers: String?
     @Option(name: .customLong("online-changes"), help: .setting("online_changes")) var onlineChanges: String?
@@ -211,6 +217,11 @@ struct RoomOptions: ParsableArguments {
             "inbox_recovery": self.inboxRecovery,
             "dead_letter_limit": self.deadLetterLimit,
             "dead_letter_ttl": self.deadLetterTTL,
+            "broadcast_threshold": self.broadcastThreshold,
+            "hold_off": self.holdOff,
+            "fanout_rate": self.fanoutRate,
+            "fanout_rates": self.fanoutRates,
+            "fanout_priorities": self.fanoutPriorities,
             "inbox_held": self.inboxHeld,
             "online_users": self.onlineUsers,
             "online_changes": self.onlineChanges,

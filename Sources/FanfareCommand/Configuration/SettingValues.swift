@@ -37,6 +37,24 @@ struct SettingValues {
         return value
     }
 
+    /// `name=number,name=number`
+    func integers(_ name: String, in range: ClosedRange<Int>) throws(ConfigurationError) -> [String: Int] {
+        guard let text = self.text(name) else { return [:] }
+        var values: [String: Int] = [:]
+        for pair in text.split(separator: ",") {
+            let parts = pair.split(separator: "=", omittingEmptySubsequences: false)
+            guard parts.count == 2, !parts[0].isEmpty, let value = Int(parts[1]), range.contains(value),
+                values.updateValue(value, forKey: String(parts[0])) == nil
+            else {
+                throw self.error(
+                    name, text,
+                    "pairs such as stream.live=\(range.upperBound), with numbers from \(range.lowerBound) to "
+                        + "\(range.upperBound)")
+            }
+        }
+        return values
+    }
+
     func bytes(_ name: String, in range: ClosedRange<Int>, default fallback: Int) throws(ConfigurationError) -> Int {
         guard let text = self.text(name) else { return fallback }
         guard let value = Quantity.bytes(text), range.contains(value) else {

@@ -9,8 +9,10 @@ package actor Fanout {
     package struct Limits: Sendable, Hashable {
         /// Workers of this node: each has a part of its shards, and holds a database connection while it writes.
         package var workers = 2
-        /// Inbox rows of one transaction, about.
-        package var batchSize = 10_000
+        /// Inbox rows of one transaction, about: at the least, and at the most.
+        package var batchSize = 500...10_000
+        /// What a transaction should take: it is given as many rows.
+        package var batchTime: Duration = .milliseconds(60)
         /// Outbox rows relayed in one transaction.
         package var relaySize = 500
         package var pollInterval: Duration = .milliseconds(500)

@@ -17,19 +17,22 @@ package actor FanoutWorker {
     private let membership: Membership
     private let online: OnlineUsers
     private let pusher: InboxPusher
-    private let batchSize: Int
     private let logger: Logger
     private let metrics: FabricMetrics
 
+    /// Users online of whom the store is asked at once whether a broadcast is for them.
+    private static let usersAtOnce = 10_000
+
     private var fences: [Shard: Fence] = [:]
     private var cursor = FanoutCursor()
+    private var pace: BatchPace
     /// Pushes that were made, and that the store has not been told of.
     private var settling: FanoutSettlement?
     private var isStopped = false
 
     init(
         shards: [Shard], loop: any Loop, store: any Store, map: ClusterMap, membership: Membership,
-        online: OnlineUsers, pusher: InboxPusher, batchSize: Int, logger: Logger, metrics: FabricMetrics
+        online: OnlineUsers, pusher: InboxPusher, pace: BatchPace, logger: Logger, metrics: FabricMetrics
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -39,7 +42,7 @@ package actor FanoutWorker {
         self.membership = membership
         self.online = online
         self.pusher = pusher
-        self.batchSize = batchSize
+        self.pace = pace
         self.logger = logger
         self.metrics = metrics
     }
@@ -55,11 +58,23 @@ package actor FanoutWorker {
             var isContended = try await self.obtainFences()
             guard !self.fences.isEmpty else { break }
             let order = FanoutOrder(
-                shards: self.fences, cursor: self.cursor, limit: self.batchSize, settling: self.settling)
-            let batch = try await self.store.workFanout(order)
+                shards: self.fences, cursor: self.cursor, limit: self.pace.limit, settling: self.settling)
+            let begun = self.loop.now
+            var batch = try await self.store.workFanout(order)
+            self.pace.wrote(batch.rows, in: self.loop.now - begun)
             self.settling = nil
             self.cursor = batch.cursor
             self.metrics.fanoutRows.increment(by: batch.rows)
+            if !batch.broadcasts.isEmpty {
+                let shards = Set(batch.broadcasts.map(\.shard)).sorted()
+                let users = self.online.keys(in: shards)
+                for start in stride(from: 0, to: users.count, by: FanoutWorker.usersAtOnce) {
+                    let some = Array(users[start..<min(start + FanoutWorker.usersAtOnce, users.count)])
+                    batch.pushes += try await self.store.broadcastPushes(batch.broadcasts, to: some)
+                }
+                // Of one user in the order of the sequences.
+                batch.pushes.sort { $0.recipients[0].sequence < $1.recipients[0].sequence }
+            }
             await self.push(batch)
             if !batch.unsettled.isEmpty {
                 let fences = self.fences.filter { batch.unsettled.contains($0.key) }

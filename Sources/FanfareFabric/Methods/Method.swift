@@ -26,6 +26,9 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case markRead = "mark_read"
     case archive
     case eventStatus = "event_status"
+    case pauseEvent = "pause_event"
+    case resumeEvent = "resume_event"
+    case cancelEvent = "cancel_event"
     case deadLetters = "dead_letters"
     case replayDeadLetters = "replay_dead_letters"
     case discardDeadLetters = "discard_dead_letters"

@@ -60,6 +60,12 @@ extension Node {
         try await self.durable().eventStatus(event)
     }
 
+    package func control(_ event: EventID, _ control: EventControl) async throws(FanfareError) -> EventState {
+        let state = try await self.durable().control(event, control)
+        await self.fanout?.eventAccepted()
+        return state
+    }
+
     package func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage {
         try await self.durable().notifications(query)
     }

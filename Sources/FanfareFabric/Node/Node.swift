@@ -117,7 +117,7 @@ package final class Node: Sendable {
             ) { index, shards in
                 FanoutWorker(
                     shards: shards, loop: loops[index % loops.count], store: store, map: map, membership: membership,
-                    online: online, pusher: pusher, batchSize: configuration.fanout.batchSize, logger: log,
+                    online: online, pusher: pusher, pace: BatchPace(configuration.fanout), logger: log,
                     metrics: metrics)
             }
         }

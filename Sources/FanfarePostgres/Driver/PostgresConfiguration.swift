@@ -45,6 +45,16 @@ package struct PostgresConfiguration: Sendable {
     /// Recipients up to which an event is written whole, by each of its shards at once. Above, there are jobs, which go on
     /// chunk by chunk.
     package var directRecipients = 2000
+    /// Followers from whom on an event is written once for each shard, and read together with the inbox. 0: never.
+    package var broadcastThreshold = 100_000
+    /// How long after its start a stream that ended goes on when it is started again, without another event.
+    package var holdOff: Duration = .seconds(30)
+    /// Inbox rows per second that the whole cluster may write; nil: as fast as it goes.
+    package var fanoutRate: Int?
+    /// The same for each of these types of events.
+    package var fanoutRates: [String: Int] = [:]
+    /// Events of these types go before others whose priority is lower; 0 is usual.
+    package var fanoutPriorities: [String: Int] = [:]
     /// Attempts of a fan-out job that fail for now, before it becomes a dead letter.
     package var jobAttempts = 8
     /// Rows of one job that may fail for good one by one, before the whole job becomes a dead letter.

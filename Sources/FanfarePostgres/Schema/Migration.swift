@@ -19,5 +19,7 @@ package struct AppliedMigration: Sendable, Hashable {
 
 /// The schema of this program.
 package enum Schema {
-    package static let migrations: [Migration] = [.tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled]
+    package static let migrations: [Migration] = [
+        .tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled, .broadcasts,
+    ]
 }

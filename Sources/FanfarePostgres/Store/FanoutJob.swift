@@ -14,9 +14,24 @@ struct FanoutJob: Sendable, Hashable {
     let chunkLimit: Int?
     let attempts: Int
     let rowFailures: Int
+    let kind: Kind
+    /// The budget of its type of events, where there is one.
+    let budget: String?
+
+    enum Kind: Sendable, Hashable {
+        /// A row for each recipient.
+        case rows
+        /// One row for the whole shard.
+        case broadcast
+        /// After that: counts who it is for.
+        case count
+        /// Takes back what is unread.
+        case withdrawal
+    }
 
     fileprivate static let columns = """
-        j.id, j.event_id, j.shard, j.streamer, j.reach, j.cursor, j.chunk_limit, j.attempts, j.row_failures
+        j.id, j.event_id, j.shard, j.streamer, j.reach, j.cursor, j.chunk_limit, j.attempts, j.row_failures,
+        j.is_withdrawal, f.is_broadcast AND j.streamer IS NOT NULL AS is_for_all, f.budget
         """
 
     fileprivate init(_ rows: PostgresRows, _ row: Int) throws(PostgresError) {
@@ -29,6 +44,16 @@ struct FanoutJob: Sendable, Hashable {
         self.chunkLimit = try rows.int64OrNil(row, 6).map(Int.init)
         self.attempts = try rows.int(row, 7)
         self.rowFailures = try rows.int(row, 8)
+        let isBroadcast = try rows.bool(row, 10)
+        self.kind =
+            if try rows.bool(row, 9) {
+                .withdrawal
+            } else if isBroadcast {
+                self.cursor == 0 ? .broadcast : .count
+            } else {
+                .rows
+            }
+        self.budget = try rows.stringOrNil(row, 11)
     }
 
     /// The job's next users, ascending, with parameters $1 to $5.
@@ -59,30 +84,55 @@ struct FanoutJob: Sendable, Hashable {
     ///
     /// Events take turns, and share the limit where there is room for more than one. All jobs of an event go on in step:
     /// they have about the same users' keys before them then, so that neighbours in the inbox's index are written together.
-    /// - Parameter jobs: in the order of turns, those of an event one after another.
-    static func inTurns(_ jobs: [FanoutJob], limit: Int) -> [(job: FanoutJob, size: Int)] {
+    /// Broadcasts cost no rows: all that are due have their turn.
+    /// - Parameters:
+    ///   - jobs: in the order of turns, those of an event one after another.
+    ///   - budgets: rows that are left of the budgets of types.
+    static func inTurns(
+        _ jobs: [FanoutJob], limit: Int, budgets: [String: Int] = [:]
+    ) -> [(job: FanoutJob, size: Int)] {
+        var turns: [(job: FanoutJob, size: Int)] = []
         var events: [[FanoutJob]] = []
+        var others = 0
         for job in jobs {
-            if events.last?.first?.event == job.event {
-                events[events.count - 1].append(job)
-            } else {
-                events.append([job])
+            switch job.kind {
+            case .broadcast: turns.append((job, 1))
+            case .count, .withdrawal:
+                others += 1
+                if others <= FanoutJob.slowJobs { turns.append((job, max(1, limit / FanoutJob.slowJobs))) }
+            case .rows:
+                if let budget = job.budget, budgets[budget] ?? 1 <= 0 { continue }
+                if events.last?.first?.event == job.event {
+                    events[events.count - 1].append(job)
+                } else {
+                    events.append([job])
+                }
             }
         }
         var taken: [[FanoutJob]] = []
         var count = 0
-        for event in events {
+        for event in events where limit > 0 {
             guard taken.isEmpty || (count + event.count) * FanoutJob.leastChunk <= limit else { break }
             taken.append(Array(event.prefix(limit - count)))
             count += event.count
         }
         let share = limit / max(1, taken.count)
-        return taken.flatMap { jobs in
-            let size = max(1, share / jobs.count)
-            return jobs.map { ($0, min(size, $0.chunkLimit ?? size)) }
+        var left = budgets
+        for jobs in taken {
+            var rows = share
+            if let budget = jobs.first?.budget, let rest = left[budget] {
+                rows = min(share, rest)
+                left[budget] = rest - rows
+            }
+            guard rows > 0 else { continue }
+            let size = max(1, rows / jobs.count)
+            turns += jobs.prefix(rows).map { ($0, min(size, $0.chunkLimit ?? size)) }
         }
+        return turns
     }
 
+    /// Jobs of one transaction that read or delete much.
+    private static let slowJobs = 8
     /// Rows that a chunk should have before a transaction serves one event more.
     private static let leastChunk = 32
 }
@@ -91,29 +141,36 @@ extension PostgresSession {
     /// Jobs that are due in these shards: by priority, events after `turn` first. Of each streamer only the oldest job of a
     /// shard, so that his events stay in order.
     func dueJobs(_ shards: [Shard], after turn: EventID, limit: Int) throws(PostgresError) -> [FanoutJob] {
+        // In one pass, whatever the planner takes the tables for.
         try self.jobs(
             """
-            WHERE j.shard = ANY($1) AND j.state = 0 AND NOT j.is_written AND j.run_at <= clock_timestamp()
-                AND f.state = 0 AND NOT EXISTS (
-                    SELECT FROM fanout_jobs o JOIN fanouts g ON g.event_id = o.event_id
-                    WHERE o.shard = j.shard AND o.streamer = j.streamer AND o.id < j.id AND o.state = 0
-                        AND NOT o.is_written AND g.state = 0
-                )
-            ORDER BY f.priority DESC, j.event_id <= $2, j.event_id, j.shard, j.id LIMIT $3
+            SELECT \(FanoutJob.columns), f.priority, j.run_at, row_number() OVER (
+                PARTITION BY j.shard, CASE WHEN j.is_withdrawal THEN -j.id ELSE COALESCE(j.streamer, -j.id) END
+                ORDER BY j.id
+            ) AS place
+            FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
+            WHERE j.shard = ANY($1) AND j.state = 0 AND NOT j.is_written AND (j.is_withdrawal OR f.state = 0)
+            """,
+            """
+            WHERE place = 1 AND run_at <= clock_timestamp()
+            ORDER BY priority DESC, event_id <= $2, event_id, shard, id LIMIT $3
             """, [.shards(shards), .int8(turn.rawValue), .int8(Int64(limit))])
     }
 
     func dueJob(_ id: Int64) throws(PostgresError) -> FanoutJob? {
         try self.jobs(
-            "WHERE j.id = $1 AND j.state = 0 AND NOT j.is_written AND j.run_at <= clock_timestamp() AND f.state = 0",
-            [.int8(id)]
+            """
+            SELECT \(FanoutJob.columns) FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
+            WHERE j.id = $1 AND j.state = 0 AND NOT j.is_written AND j.run_at <= clock_timestamp()
+                AND (j.is_withdrawal OR f.state = 0)
+            """, "", [.int8(id)]
         ).first
     }
 
-    private func jobs(_ condition: String, _ parameters: [PostgresValue]) throws(PostgresError) -> [FanoutJob] {
-        let rows = try self.query(
-            "SELECT \(FanoutJob.columns) FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id \(condition)",
-            parameters)
+    private func jobs(
+        _ open: String, _ choice: String, _ parameters: [PostgresValue]
+    ) throws(PostgresError) -> [FanoutJob] {
+        let rows = try self.query("SELECT * FROM (\(open)) open \(choice)", parameters)
         var jobs: [FanoutJob] = []
         for row in rows.indices { jobs.append(try FanoutJob(rows, row)) }
         return jobs

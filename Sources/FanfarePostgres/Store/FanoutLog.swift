@@ -122,7 +122,8 @@ extension PostgresSession {
         let rows = try self.query(
             """
             SELECT DISTINCT j.shard, j.streamer FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
-            WHERE j.shard = ANY($1) AND j.streamer = ANY($2) AND j.state = 0 AND NOT j.is_written AND f.state = 0
+            WHERE j.shard = ANY($1) AND j.streamer = ANY($2) AND j.state = 0 AND NOT j.is_written
+                AND NOT j.is_withdrawal AND f.state = 0
             """, [.shards(shards), .int8s(streamers)])
         var lanes: Set<FanoutTakeUp.Lane> = []
         for row in rows.indices {

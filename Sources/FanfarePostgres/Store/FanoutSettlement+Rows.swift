@@ -56,16 +56,16 @@ extension PostgresSession {
                 ORDER BY f.event_id FOR UPDATE OF f
             ), tallies AS (
                 DELETE FROM fanout_tallies t USING ready r WHERE t.event_id = r.event_id
-                RETURNING t.event_id, t.recipients, t.delivered
+                RETURNING t.event_id, t.recipients, t.delivered, t.withdrawn
             ), sums AS (
-                SELECT event_id, sum(recipients)::bigint AS recipients, sum(delivered)::bigint AS delivered
+                SELECT event_id, sum(recipients)::bigint AS recipients, sum(delivered)::bigint AS delivered,
+                    sum(withdrawn)::bigint AS withdrawn
                 FROM tallies GROUP BY event_id
-            ), named AS (
-                DELETE FROM fanout_named n USING ready r WHERE n.event_id = r.event_id
             )
             UPDATE fanouts f SET completed_at = clock_timestamp(),
                 recipients = f.recipients + COALESCE(s.recipients, 0),
-                delivered_online = f.delivered_online + COALESCE(s.delivered, 0)
+                delivered_online = f.delivered_online + COALESCE(s.delivered, 0),
+                withdrawn = f.withdrawn + COALESCE(s.withdrawn, 0)
             FROM ready r LEFT JOIN sums s ON s.event_id = r.event_id
             WHERE f.event_id = r.event_id
             RETURNING f.streamer
@@ -82,14 +82,25 @@ extension PostgresSession {
             WITH gone AS (
                 DELETE FROM fanout_tallies t USING fanouts f
                 WHERE f.event_id = t.event_id AND f.completed_at < now() - interval '10 seconds'
-                RETURNING t.event_id, t.recipients, t.delivered
+                RETURNING t.event_id, t.recipients, t.delivered, t.withdrawn
             ), sums AS (
-                SELECT event_id, sum(recipients)::bigint AS recipients, sum(delivered)::bigint AS delivered
+                SELECT event_id, sum(recipients)::bigint AS recipients, sum(delivered)::bigint AS delivered,
+                    sum(withdrawn)::bigint AS withdrawn
                 FROM gone GROUP BY event_id
             )
             UPDATE fanouts f SET recipients = f.recipients + s.recipients,
-                delivered_online = f.delivered_online + s.delivered
+                delivered_online = f.delivered_online + s.delivered, withdrawn = f.withdrawn + s.withdrawn
             FROM sums s WHERE f.event_id = s.event_id
+            """)
+    }
+
+    /// Forgets who was named, some time after: until then the event can be taken back from them.
+    func forgetNamed() throws(PostgresError) {
+        try self.query(
+            """
+            DELETE FROM fanout_named n USING fanouts f
+            WHERE n.event_id IN (SELECT event_id FROM fanout_named ORDER BY event_id LIMIT 5000)
+                AND f.event_id = n.event_id AND f.completed_at < now() - interval '1 day'
             """)
     }
 
@@ -132,27 +143,24 @@ extension PostgresSession {
         batch.settlement = settlement
         let inboxes = try self.query(
             """
+            WITH wanted AS MATERIALIZED (
+                SELECT u.id, s.shard, s.sequence
+                FROM unnest($1::bigint[]) AS online (id) JOIN users u ON u.id = online.id
+                JOIN unnest($2::smallint[], $3::bigint[]) AS s (shard, sequence) ON s.shard = u.shard
+            )
             SELECT i.event_id, i.sequence, i.user_id
-            FROM unnest($1::bigint[]) AS online (id) JOIN users u ON u.id = online.id
-            JOIN unnest($2::smallint[], $3::bigint[]) AS s (shard, sequence) ON s.shard = u.shard
-            JOIN inbox i ON i.user_id = u.id AND i.sequence > s.sequence
-            ORDER BY i.sequence, i.event_id, i.user_id
+            FROM wanted w JOIN inbox i ON i.user_id = w.id AND i.sequence > w.sequence
+            UNION
+            SELECT b.event_id, b.sequence, w.id
+            FROM wanted w JOIN broadcasts b ON b.shard = w.shard AND b.sequence > w.sequence
+            WHERE EXISTS (
+                SELECT FROM follows f WHERE f.streamer = b.streamer AND f.shard = b.shard AND f.follower = w.id
+                    AND f.since < b.event_id AND (f.until IS NULL OR f.until >= b.event_id) AND f.notify <= b.reach
+            )
+            ORDER BY 2, 1, 3
             """,
             [.int8s(users.map(\.rawValue)), .shards(settled.map(\.shard)), .int8s(settled.map(\.sequence))])
-        var pushes: [FanoutPush] = []
-        for row in inboxes.indices {
-            let event = EventID(try inboxes.int64(row, 0))
-            let recipient = FanoutPush.Recipient(
-                UserKey(try inboxes.int64(row, 2)), sequence: try inboxes.uint64(row, 1))
-            if let last = pushes.indices.last, pushes[last].event == event {
-                pushes[last].recipients.append(recipient)
-            } else {
-                pushes.append(
-                    FanoutPush(
-                        event: event, type: "", data: [], createdAt: Timestamp(milliseconds: 0),
-                        recipients: [recipient]))
-            }
-        }
+        let pushes = try inboxes.pushes()
         batch.pushes = try self.withEvents(pushes)
         return batch
     }

@@ -76,48 +76,43 @@ extension FanoutWork {
         }
     }
 
-    /// Writes the next chunk of each of these jobs.
+    /// Does the next step of each of these jobs.
     /// - Parameters:
     ///   - after: sequences that this transaction has used before.
     ///   - isNarrow: the one chunk was made narrower because a wider one failed.
-    /// - Returns: how many rows.
     func writeJobs(
         _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ rows: [Shard: FanoutShardRow],
         after used: Int, isNarrow: Bool, _ progress: inout Progress
-    ) throws -> Int {
+    ) throws -> [FanoutJobStep] {
         let base = FanoutWork.base(rows) + UInt64(used)
-        // A number for each chunk: the answer tells by it which rows are whose.
-        let named = turns.indices.filter { turns[$0].job.streamer == nil }
-        let followed = turns.indices.filter { turns[$0].job.streamer != nil }
-        var written: [Int: [UserKey]] = [:]
-        do {
-            for (indices, isNamed) in [(named, true), (followed, false)] where !indices.isEmpty {
-                let jobs = indices.map { turns[$0].job }
-                let answer = try session.query(
-                    isNamed ? FanoutWork.writeJobUsers : FanoutWork.writeFollowers,
-                    [
-                        .int8s(jobs.map(\.event.rawValue)),
-                        .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }), .int2s(jobs.map(\.reach)),
-                        .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)),
-                        .int8s(indices.map { Int64(turns[$0].size) }), .int8s(indices.map { Int64(base) + Int64($0) }),
-                    ])
-                written.merge(try Self.byPlace(answer, base)) { $0 + $1 }
-            }
-        } catch {
-            throw Failure.jobs(turns.map(\.job), size: turns.map(\.size).max() ?? 1, error)
-        }
         var steps: [FanoutJobStep] = []
         var pushes: [(event: EventID, users: [UserKey], sequence: UInt64)] = []
-        for (index, (job, size)) in turns.enumerated() {
-            let users = written[index] ?? []
-            // After a narrow chunk that went through, the next may be twice as wide.
-            let wider = isNarrow ? size * 2 : job.chunkLimit.map { $0 * 2 }
-            steps.append(
-                FanoutJobStep(
-                    job: job, cursor: users.max()?.rawValue ?? job.cursor, rows: users.count,
-                    isDone: users.count < size,
-                    nextLimit: wider.flatMap { $0 < self.order.limit ? $0 : nil }))
-            if !users.isEmpty { pushes.append((job.event, users, base + UInt64(index))) }
+        do {
+            let written = try self.writeChunks(session, turns, base)
+            for (index, (job, size)) in turns.enumerated() {
+                let sequence = base + UInt64(index)
+                switch job.kind {
+                case .rows:
+                    let users = written[index] ?? []
+                    // After a narrow chunk that went through, the next may be twice as wide.
+                    let wider = isNarrow ? size * 2 : job.chunkLimit.map { $0 * 2 }
+                    steps.append(
+                        FanoutJobStep(
+                            job: job, cursor: users.max()?.rawValue ?? job.cursor, rows: users.count,
+                            isDone: users.count < size, nextLimit: wider.flatMap { $0 < self.order.limit ? $0 : nil }))
+                    if !users.isEmpty { pushes.append((job.event, users, sequence)) }
+                case .broadcast:
+                    progress.batch.broadcasts.append(
+                        FanoutBroadcast(event: job.event, shard: job.shard, sequence: sequence))
+                    steps.append(FanoutJobStep(job: job, cursor: 1, rows: 0, isDone: false, nextLimit: nil))
+                case .count: steps.append(try session.countAudience(of: job))
+                case .withdrawal: steps.append(try session.withdraw(job, size: size))
+                }
+            }
+            try session.writeBroadcasts(
+                turns.indices.filter { turns[$0].job.kind == .broadcast }.map { (turns[$0].job, base + UInt64($0)) })
+        } catch {
+            throw Failure.jobs(turns.map(\.job), size: turns.map(\.size).max() ?? 1, error)
         }
         try session.advanceJobs(steps)
         progress.events.formUnion(steps.filter(\.isDone).map(\.job.event))
@@ -127,7 +122,31 @@ extension FanoutWork {
             "UPDATE shards SET next_sequence = $2 WHERE shard = ANY($1)", [.shards(shards), .int8(next)])
         self.touch(shards, next: next, &progress)
         progress.batch.hasMore = true
-        return try self.enter(session, pushes, &progress)
+        _ = try self.enter(session, pushes, &progress)
+        return steps
+    }
+
+    /// Writes the rows of those jobs that have rows; the answer tells by the sequence which ones are whose.
+    private func writeChunks(
+        _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ base: UInt64
+    ) throws(PostgresError) -> [Int: [UserKey]] {
+        var written: [Int: [UserKey]] = [:]
+        for isNamed in [true, false] {
+            let indices = turns.indices.filter {
+                turns[$0].job.kind == .rows && (turns[$0].job.streamer == nil) == isNamed
+            }
+            guard !indices.isEmpty else { continue }
+            let jobs = indices.map { turns[$0].job }
+            let answer = try session.query(
+                isNamed ? FanoutWork.writeJobUsers : FanoutWork.writeFollowers,
+                [
+                    .int8s(jobs.map(\.event.rawValue)), .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }),
+                    .int2s(jobs.map(\.reach)), .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)),
+                    .int8s(indices.map { Int64(turns[$0].size) }), .int8s(indices.map { Int64(base) + Int64($0) }),
+                ])
+            written.merge(try Self.byPlace(answer, base)) { $0 + $1 }
+        }
+        return written
     }
 
     /// Above all that the shards' users have.

@@ -97,12 +97,12 @@ struct FanoutWork: Sendable {
                     self.pause(races)
                     races += 1
                     continue
-                case .rejectData:
+                case .rejectData where job.kind == .rows:
                     if let size = try self.narrow(session, job, size, cause) {
                         step = .job(job.id, size: size)
                         continue
                     }
-                case .retryTransaction, .retryLater, .backOff, .rejectStatement:
+                case .retryTransaction, .retryLater, .backOff, .rejectStatement, .rejectData:
                     try self.setAside(session, job, size, cause)
                 }
                 races = 0
@@ -134,7 +134,9 @@ struct FanoutWork: Sendable {
             let rows = try self.lock(session, [job.shard], &progress)
             guard !rows.isEmpty else { return progress }
             let limit = min(self.order.limit, size ?? job.chunkLimit ?? self.order.limit)
-            _ = try self.writeJobs(session, [(job, limit)], rows, after: 0, isNarrow: size != nil, &progress)
+            let steps = try self.writeJobs(
+                session, [(job, limit)], rows, after: 0, isNarrow: size != nil, &progress)
+            try self.spend(session, steps, more: 0)
         }
         return progress
     }
@@ -195,7 +197,10 @@ struct FanoutWork: Sendable {
         _ session: PostgresSession, _ usable: [Shard: Int64], queues: Bool, _ progress: inout Progress
     ) throws {
         var cursor = self.order.cursor
-        let entries = try self.nextEntries(session, usable, &cursor)
+        progress.batch.cursor = cursor
+        let limit = try self.rowsLeft(session)
+        guard limit > 0, !usable.isEmpty else { return }
+        let entries = try self.nextEntries(session, usable, limit, &cursor)
         let wantsJobs = cursor.owesJobs || !entries.contains { !$0.isLarge }
         var due =
             wantsJobs ? try session.dueJobs(Array(usable.keys), after: cursor.turn, limit: FanoutWork.jobLimit) : []
@@ -211,12 +216,15 @@ struct FanoutWork: Sendable {
         }
         let written = try self.writeEvents(session, plan, rows, &progress)
         let used = try self.move(session, plan, rows, &progress)
-        let left = max(self.order.limit - written, cursor.owesJobs ? min(self.order.limit, 1000) : 0)
-        let turns = FanoutJob.inTurns(due.filter { rows[$0.shard] != nil }, limit: left)
-        if let first = turns.first {
-            _ = try self.writeJobs(session, turns, rows, after: used, isNarrow: false, &progress)
-            cursor.turn = turns.last?.job.event ?? first.job.event
+        let left = max(limit - written, cursor.owesJobs ? min(limit, 1000) : 0)
+        let turns = FanoutJob.inTurns(
+            due.filter { rows[$0.shard] != nil }, limit: left, budgets: try self.budgetsLeft(session, due))
+        var steps: [FanoutJobStep] = []
+        if let last = turns.last {
+            steps = try self.writeJobs(session, turns, rows, after: used, isNarrow: false, &progress)
+            cursor.turn = last.job.event
         }
+        try self.spend(session, steps, more: written)
         cursor.owesJobs = written > 0 && !wantsJobs
         progress.batch.cursor = cursor
         // What was passed over has to be looked at again, once it is settled or owned anew.
@@ -229,11 +237,11 @@ struct FanoutWork: Sendable {
 
     /// Entries that concern these shards, with those shards alone: as many as fit into the budget.
     private func nextEntries(
-        _ session: PostgresSession, _ usable: [Shard: Int64], _ cursor: inout FanoutCursor
+        _ session: PostgresSession, _ usable: [Shard: Int64], _ limit: Int, _ cursor: inout FanoutCursor
     ) throws(PostgresError) -> [FanoutLogEntry] {
         let log = try session.fanoutLog(after: cursor.number, limit: FanoutWork.entryLimit)
         var entries: [FanoutLogEntry] = []
-        var budget = self.order.limit
+        var budget = limit
         for var entry in log {
             let ours = entry.shards.filter { usable[$0].map { $0 < entry.number } ?? false }
             if !ours.isEmpty {

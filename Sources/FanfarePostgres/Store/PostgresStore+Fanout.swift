@@ -18,6 +18,12 @@ extension PostgresStore {
         }
     }
 
+    package func broadcastPushes(
+        _ broadcasts: [FanoutBroadcast], to users: [UserKey]
+    ) async throws(EngineError) -> [FanoutPush] {
+        try await self.work("broadcast_pushes") { session in try session.broadcastPushes(broadcasts, to: users) }
+    }
+
     package func unsettledPushes(
         _ shards: [Shard: Fence], to users: [UserKey]
     ) async throws(EngineError) -> FanoutBatch {

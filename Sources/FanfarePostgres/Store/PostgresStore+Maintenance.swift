@@ -30,6 +30,7 @@ extension PostgresStore {
             // What a crash between a settlement and its completion left.
             try session.completeEvents(nil)
             try session.foldTallies()
+            try session.forgetNamed()
             let rows = try session.query(
                 """
                 SELECT (SELECT count(*) FROM outbox WHERE NOT is_dead),

@@ -34,24 +34,28 @@ extension PostgresStore {
     private static let relayLock: Int64 = Migrator.lockKey + 1
 
     private func relay(_ limit: Int) async throws(EngineError) -> OutboxRelay {
-        let small = self.configuration.directRecipients
+        let configuration = self.configuration
         return try await self.work("relay_outbox") { session in
             guard try session.query("SELECT pg_try_advisory_xact_lock($1)", [.int8(PostgresStore.relayLock)]).bool(0, 0)
             else { return OutboxRelay(shards: [], events: 0, hasMore: false) }
             let rows = try session.query(
                 """
-                SELECT event_id, streamer, reach FROM outbox WHERE NOT is_dead ORDER BY event_id LIMIT $1 FOR UPDATE
+                SELECT o.event_id, o.streamer, o.reach, e.type FROM outbox o LEFT JOIN events e ON e.id = o.event_id
+                WHERE NOT o.is_dead ORDER BY o.event_id LIMIT $1 FOR UPDATE OF o
                 """, [.int8(Int64(limit))])
             guard !rows.isEmpty else { return OutboxRelay(shards: [], events: 0, hasMore: false) }
             var events: [RelayedEvent] = []
             for row in rows.indices {
+                let type = try rows.stringOrNil(row, 3) ?? ""
                 events.append(
                     RelayedEvent(
                         event: try rows.int64(row, 0), streamer: try rows.int64OrNil(row, 1),
-                        reach: Int16(try rows.int64(row, 2))))
+                        reach: Int16(try rows.int64(row, 2)),
+                        priority: Int16(clamping: configuration.fanoutPriorities[type] ?? 0),
+                        budget: configuration.fanoutRates[type] == nil ? nil : type))
             }
-            try session.findFollowers(&events, small: small)
-            try session.findNamed(&events, small: small)
+            try session.findFollowers(&events, configuration)
+            try session.findNamed(&events, small: configuration.directRecipients)
             try session.enterLog(events)
             try session.query("DELETE FROM outbox WHERE event_id = ANY($1)", [.int8s(events.map(\.event))])
             try session.forgetEndedFollows(of: events.filter(\.shards.isEmpty).compactMap(\.streamer))
@@ -84,15 +88,22 @@ private struct RelayedEvent {
     let event: Int64
     let streamer: Int64?
     let reach: Int16
+    let priority: Int16
+    let budget: String?
     var shards: [Int64] = []
     var isLarge = false
+    var isBroadcast = false
     /// Recipients, where they are few enough to be counted.
     var total: Int64?
 }
 
 extension PostgresSession {
-    /// Which shards have followers that are meant, and how many: exactly up to `small`.
-    fileprivate func findFollowers(_ events: inout [RelayedEvent], small: Int) throws(PostgresError) {
+    /// Which shards have followers that are meant, and how many: exactly as far as there are jobs for them.
+    fileprivate func findFollowers(
+        _ events: inout [RelayedEvent], _ configuration: PostgresConfiguration
+    ) throws(PostgresError) {
+        let threshold = configuration.broadcastThreshold > 0 ? configuration.broadcastThreshold : .max
+        let small = min(configuration.directRecipients, threshold - 1)
         let followed = events.indices.filter { events[$0].streamer != nil }
         guard !followed.isEmpty else { return }
         let meant = """
@@ -126,6 +137,16 @@ extension PostgresSession {
             }
         }
         guard !large.isEmpty else { return }
+        let totals = try self.query(
+            """
+            SELECT e.event_id, (SELECT count(*) FROM (SELECT FROM follows f WHERE \(meant) LIMIT $4) f) FROM \(list)
+            """, parameters(large) + [.int8(Int64(threshold))])
+        for row in totals.indices {
+            guard let index = places[try totals.int64(row, 0)] else { continue }
+            let count = try totals.int64(row, 1)
+            events[index].isBroadcast = count >= Int64(threshold)
+            if !events[index].isBroadcast { events[index].total = count }
+        }
         // From one shard to the next by the index, not through all follows.
         let found = try self.query(
             """
@@ -179,17 +200,22 @@ extension PostgresSession {
             """
             UPDATE fanouts f SET number = p.number, reach = p.reach, shards = p.shards::smallint[],
                 shards_total = cardinality(p.shards::smallint[]), is_large = p.is_large = 1,
-                total = NULLIF(p.total, -1),
+                total = NULLIF(p.total, -1), is_broadcast = p.is_broadcast = 1, priority = p.priority,
+                budget = NULLIF(p.budget, ''), relayed_at = clock_timestamp(),
                 completed_at = CASE WHEN p.shards = '{}' THEN clock_timestamp() END
-            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[])
-                AS p (event_id, number, reach, shards, is_large, total)
+            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[],
+                $7::smallint[], $8::smallint[], $9::text[])
+                AS p (event_id, number, reach, shards, is_large, total, is_broadcast, priority, budget)
             WHERE f.event_id = p.event_id
             """,
             [
                 .int8s(events.map(\.event)), .int8s(values), .int2s(events.map(\.reach)),
                 .texts(events.map { "{" + $0.shards.map(String.init).joined(separator: ",") + "}" }),
-                .int2s(events.map { $0.isLarge ? 1 : 0 }),
+                // What a budget bounds goes by jobs, chunk by chunk.
+                .int2s(events.map { $0.isLarge || $0.budget != nil ? 1 : 0 }),
                 .int8s(events.map { $0.shards.isEmpty ? 0 : $0.total ?? -1 }),
+                .int2s(events.map { $0.isBroadcast ? 1 : 0 }), .int2s(events.map(\.priority)),
+                .texts(events.map { $0.budget ?? "" }),
             ])
     }
 }

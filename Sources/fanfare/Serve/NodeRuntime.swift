@@ -50,6 +50,11 @@ final class NodeRuntime: Service {
             var database = try PostgresConfiguration(url: url)
             database.requestConnections = configuration.databaseConnections
             database.fanoutConnections = configuration.fanoutConnections
+            database.broadcastThreshold = configuration.limits.broadcastThreshold
+            database.holdOff = configuration.limits.holdOff
+            database.fanoutRate = configuration.limits.fanoutRate
+            database.fanoutRates = configuration.limits.fanoutRates
+            database.fanoutPriorities = configuration.limits.fanoutPriorities
             database.deadLetterLimit = configuration.limits.deadLetterLimit
             database.deadLetterTime = configuration.limits.deadLetterTime
             database.queueLimit = configuration.limits.databaseQueue
