@@ -17,6 +17,10 @@ extension Migration {
             -- Of a cancelled event: takes back what is unread.
             ALTER TABLE fanout_jobs ADD COLUMN is_withdrawal boolean NOT NULL DEFAULT false;
 
+            -- The event of a start: a stream that goes on makes no other.
+            ALTER TABLE streams ADD COLUMN event_id bigint;
+            CREATE INDEX streams_latest ON streams (streamer, id);
+
             -- Up to when the rows that were written use the budget up.
             CREATE TABLE fanout_budgets (
                 name text PRIMARY KEY,

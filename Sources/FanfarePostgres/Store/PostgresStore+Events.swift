@@ -8,6 +8,7 @@ extension PostgresStore {
         let once = self.once(
             scope: "start_stream:\(start.streamer)", key: start.idempotencyKey,
             content: OnceContent([start.title] + start.tags))
+        let holdOff = self.configuration.holdOff
         return try await self.request("start_stream") { session in
             try session.lock(once)
             try session.lockEvents(of: streamer)
@@ -15,9 +16,7 @@ extension PostgresStore {
                 guard let stream = first.stream else { throw FanfareError.duplicateWithAnotherContent }
                 return try session.firstStart(stream, first.event, start.streamer, isDuplicate: once.isCallers)
             }
-            let live = try session.query(
-                "SELECT FROM streams WHERE streamer = $1 AND ended_at IS NULL", [.int8(streamer)])
-            guard live.isEmpty else { throw FanfareError.alreadyLive }
+            if let resumed = try session.resumeStream(start, streamer, within: holdOff, once) { return resumed }
             let inserted = try session.query(
                 "INSERT INTO streams (streamer, title, tags) VALUES ($1, $2, $3) RETURNING id, started_at",
                 [.int8(streamer), .text(start.title), .texts(start.tags)])
@@ -161,6 +160,8 @@ extension PostgresSession {
             ), key AS (
                 INSERT INTO idempotency_keys (scope, key, content, event_id, stream_id)
                 SELECT $6, $7, sha256($8), id, $9 FROM event
+            ), stream AS (
+                UPDATE streams SET event_id = event.id FROM event WHERE streams.id = $9
             )
             SELECT id FROM event
             """,
@@ -170,6 +171,34 @@ extension PostgresSession {
                 .int4(timeToLive.map { Int32(clamping: $0) }),
             ])
         return EventID(try rows.onlyInt64())
+    }
+
+    /// A stream that ended and is started again, the same one, soon after its start: it goes on, and its followers hear of it
+    /// once.
+    /// - Throws: 1001 where it is live.
+    fileprivate func resumeStream(
+        _ start: StreamStart, _ streamer: Int64, within holdOff: Duration, _ once: Once
+    ) throws -> StartedStream? {
+        let rows = try self.query(
+            """
+            SELECT id, started_at, event_id, ended_at IS NULL, event_id IS NOT NULL AND title = $2 AND tags = $3
+                AND started_at > clock_timestamp() - $4 * interval '1 millisecond'
+            FROM streams WHERE streamer = $1 ORDER BY id DESC LIMIT 1
+            """, [.int8(streamer), .text(start.title), .texts(start.tags), .int8(holdOff.milliseconds)])
+        guard !rows.isEmpty else { return nil }
+        guard try !rows.bool(0, 3) else { throw FanfareError.alreadyLive }
+        guard try rows.bool(0, 4) else { return nil }
+        let (id, event) = (try rows.int64(0, 0), try rows.int64(0, 2))
+        try self.query("UPDATE streams SET ended_at = NULL, ended_by = NULL WHERE id = $1", [.int8(id)])
+        try self.query(
+            """
+            INSERT INTO idempotency_keys (scope, key, content, event_id, stream_id)
+            VALUES ($1, $2, sha256($3), $4, $5)
+            """, [.text(once.scope), .text(once.key), .bytea(once.content), .int8(event), .int8(id)])
+        let stream = StreamRecord(
+            id: String(id), streamer: start.streamer, title: start.title, tags: start.tags, isLive: true,
+            startedAt: try rows.timestamp(0, 1))
+        return StartedStream(stream: stream, event: EventID(event), isDuplicate: false)
     }
 
     /// The result of a start that was done before, as it was then.
