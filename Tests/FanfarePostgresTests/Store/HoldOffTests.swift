@@ -17,7 +17,7 @@ import Testing
                 again.idempotencyKey = round == 1 ? "k" : nil
                 let resumed = try await store.startStream(again)
                 #expect(resumed == first)
-                try await #expect(throws: FanfareErrorCode(1001)) {
+                await #expect(throws: FanfareErrorCode(1001)) {
                     try await codes { _ = try await store.startStream(start) }
                 }
             }
