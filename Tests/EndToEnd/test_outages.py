@@ -220,6 +220,35 @@ async def test_postgres_is_killed_under_fan_out(cluster, open_raw, unique, tmp_p
         await api.close()
 
 
+async def test_coming_back_while_postgres_is_away(cluster, open_raw, unique):
+    """The client's own position is good for going on; what it missed comes with the database, and no position is believed
+    for longer."""
+    user, channel, api = f"u{unique}", f"user:u{unique}", cluster.api(0)
+    client = await open_raw(0, user=user)
+    position = client.hello["subs"][channel]
+    await api("notify", users=[user], type="mention", data={"n": 0})
+    seen = (await client.publication(channel))["offset"]
+    await client.cut()
+    await completed(api, (await api("notify", users=[user], type="mention", data={"n": 1}))["event_id"])
+
+    def recovery(offset):
+        return {channel: {"recover": True, "offset": offset, "epoch": position["epoch"]}}
+
+    cluster.crash("postgres")
+    try:
+        honest = await open_raw(1, user=user, subs=recovery(seen))
+        told = honest.hello["subs"][channel]
+        assert told["recovered"] and told["was_recovering"] and told["offset"] == seen and not told.get("publications")
+        liar = await open_raw(2, user=user, subs=recovery(seen + 1_000_000))
+    finally:
+        await asyncio.to_thread(cluster.up, "--timeout", 90)
+    await api("notify", users=[user], type="mention", data={"n": 2})
+    await honest.publication(channel, lambda each: each["data"].get("data") == {"n": 2}, within=15)
+    assert [each["data"]["data"]["n"] for each in honest.publications(channel)] == [1, 2]
+    assert (await liar.close_code(15))[0] == 3010
+    await api.close()
+
+
 async def test_a_paused_node_hears_what_it_missed(cluster, open_raw, unique):
     """Six seconds of silence: its shards go to others, and its sessions get their notifications afterwards."""
     streamer, users = f"s{unique}", [f"f{unique}-{number}" for number in range(60)]

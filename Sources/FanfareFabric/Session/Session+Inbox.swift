@@ -30,7 +30,9 @@ extension Session {
 
     /// Reads where the inbox stands, and what was missed. Pushes wait meanwhile.
     ///
-    /// Without a database the channel is there all the same; a client that wanted to recover is told that it did not.
+    /// Without the store the channel is there all the same. A client that wants to recover then goes on from its own
+    /// position, which is taken on trust: the next comparison gives what is missing from there, or ends the connection
+    /// where the inbox never came that far.
     func openInbox(recovery: RecoverRequest?) async -> SubscribeResult {
         let wants = recovery.map { $0.recover && ($0.epoch.isEmpty || $0.epoch == Session.inboxEpoch) } ?? false
         let since = wants ? recovery?.offset : nil
@@ -61,9 +63,16 @@ extension Session {
                 self.inboxSequence = max(tail.top, self.inboxSequence ?? 0)
             }
         } catch {
-            // The position that the client has stays good for its next attempt; without one it is not known.
-            result.offset = since ?? 0
-            if let since, self.inboxSequence == nil { self.inboxSequence = since }
+            // Without a position of the client's none is known.
+            guard let since else { return result }
+            result.recovered = true
+            result.offset = since
+            if self.inboxSequence == nil {
+                self.inboxSequence = since
+                self.inboxClaim = since
+                // Until then pushes wait: one of them would hide what was missed before it.
+                self.doubtInbox()
+            }
         }
         return result
     }
@@ -177,9 +186,12 @@ extension Session {
         self.deliverHeldInbox()
     }
 
-    /// Whether the inbox has more than was given and may be given now, or the preferences are not those known.
+    /// Whether the inbox has more than was given and may be given now, or the preferences are not those known, or the
+    /// client's position has to be checked.
     func isBehind(_ positions: [UserID: InboxPosition]) -> Bool {
-        guard self.hasInbox, let position = positions[self.user] else { return false }
+        guard self.hasInbox else { return false }
+        if self.inboxClaim != nil { return true }
+        guard let position = positions[self.user] else { return false }
         if position.preferences > self.pushPolicy.version { return true }
         return !self.mustWait && self.inboxSequence.map { $0 < position.sequence } ?? true
     }
@@ -192,8 +204,13 @@ extension Session {
         }
         // What is read for an answer comes in it, and not before: the inbox is compared again after the answer.
         guard self.inboxReads == 0 else { return self.doubtInbox() }
+        let top = positions[self.user]?.sequence ?? 0
+        if let claim = self.inboxClaim {
+            if top < claim { return self.close(.insufficientState) }
+            self.inboxClaim = nil
+        }
         guard !self.mustWait else { return }
-        guard self.isBehind(positions), let top = positions[self.user]?.sequence else {
+        guard self.isBehind(positions) else {
             self.isInboxDeferred = false
             return
         }

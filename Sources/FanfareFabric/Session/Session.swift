@@ -59,6 +59,8 @@ package actor Session: SessionHandler {
 
     /// The user channel: the highest sequence given, or nil while it is not known.
     var inboxSequence: UInt64?
+    /// The client's own position, taken on trust while the store is away, and not compared since.
+    var inboxClaim: UInt64?
     var inboxHeld: [InboxPush] = []
     var inboxHeldBytes = 0
     /// Reads of the inbox under way: pushes wait for them.
