@@ -120,6 +120,8 @@ async def test_rounds_of_going_live(state_folder, tmp_path):
             world.come_back()
             found = await world.check(delivered_exactly=kinds == ["none"])
             violations += [f"round {number} ({'+'.join(kinds)}, node {victim}): {each}" for each in found]
+            for each in violations[len(violations) - len(found):][:20]:
+                print(each, flush=True)
             print(
                 f"round {number:3}: {'+'.join(kinds):18} {len(world.round_events)} events in {lasted:.1f} s, "
                 f"right after {time.monotonic() - started:.1f} s{', VIOLATED' if found else ''}", flush=True)
