@@ -38,6 +38,14 @@ extension TaggedWriter {
         }
     }
 
+    mutating func field(_ tag: UInt64, _ link: PushLink) {
+        self.field(tag) { writer in
+            writer.field(1, link.shard.index)
+            writer.field(2, link.chain)
+            writer.field(3, link.index)
+        }
+    }
+
     /// The event once; recipients as runs of one sequence, which is how the fan-out has them.
     mutating func field(_ tag: UInt64, _ push: FanoutPush) {
         self.field(tag) { writer in
@@ -97,6 +105,16 @@ extension PeerFields {
                     summary: UserSummary(count: try fields.number(3), fold: try fields.number(4))))
         }
         return digests
+    }
+
+    func links(_ tag: UInt64) throws(EnvelopeError) -> [PushLink] {
+        var links: [PushLink] = []
+        for field in self.all(tag) {
+            let fields = try PeerFields(field)
+            links.append(
+                PushLink(shard: try fields.shard(1), chain: try fields.number(2), index: try fields.number(3)))
+        }
+        return links
     }
 
     func pushes(_ tag: UInt64) throws(EnvelopeError) -> [FanoutPush] {

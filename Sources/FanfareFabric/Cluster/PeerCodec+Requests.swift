@@ -64,7 +64,9 @@ extension PeerRequest {
         case .channels(let pattern): if let pattern { writer.field(16, pattern) }
         case .info, .drain: break
         case .sessions(let command): command.encode(into: &writer)
-        case .inboxPushes(let pushes): for push in pushes { writer.field(16, push) }
+        case .inboxPushes(let pushes, let links):
+            for push in pushes { writer.field(16, push) }
+            for link in links { writer.field(17, link) }
         case .onlineAnnouncements(let announcements):
             for announcement in announcements { writer.field(16, announcement) }
         case .onlineDigests(let digests): for digest in digests { writer.field(16, digest) }
@@ -99,7 +101,7 @@ extension PeerRequest {
         case RequestKind.channels: self = .channels(pattern: try fields.optionalString(16))
         case RequestKind.info: self = .info
         case RequestKind.sessions: self = .sessions(try SessionCommand(fields))
-        case RequestKind.inboxPushes: self = .inboxPushes(try fields.pushes(16))
+        case RequestKind.inboxPushes: self = .inboxPushes(try fields.pushes(16), try fields.links(17))
         case RequestKind.doubtInboxes: self = .doubtInboxes(try fields.shards(16))
         case RequestKind.onlineAnnouncements: self = .onlineAnnouncements(try fields.announcements(16))
         case RequestKind.onlineDigests: self = .onlineDigests(try fields.digests(16))

@@ -13,7 +13,7 @@ package enum PeerRequest: Sendable, Hashable {
     case info
     case sessions(SessionCommand)
     /// Committed rows, for those of their users who have sessions on the node: the node answers who had none.
-    case inboxPushes([FanoutPush])
+    case inboxPushes([FanoutPush], [PushLink])
     /// Pushes to users of these shards may have been lost: their sessions compare their inboxes.
     case doubtInboxes([Shard])
     case onlineAnnouncements([OnlineAnnouncement])

@@ -154,8 +154,8 @@ package actor PeerService {
         case .sessions(let command):
             for hub in self.hubs { await hub.perform(command) }
             return .done
-        case .inboxPushes(let pushes):
-            return .missed(await self.pusher.deliverHere(pushes))
+        case .inboxPushes(let pushes, let links):
+            return .missed(await self.pusher.deliverHere(pushes, links))
         case .doubtInboxes(let shards):
             for hub in self.hubs { await hub.compareInboxes(in: Set(shards)) }
             return .done

@@ -118,7 +118,7 @@ package actor FanoutWorker {
         guard var settlement = batch.settlement else { return }
         // Others may have been told meanwhile who is online. The rows count all the same: the store has fenced them.
         if !self.map.holdsLease(at: self.loop.now) { await self.pusher.distrust(Set(settlement.shards.keys)) }
-        let counts = await self.pusher.push(batch.pushes)
+        let counts = await self.pusher.push(batch.pushes, by: settlement.shards.mapValues(\.fence))
         settlement.deliver(batch.pushes, counts)
         if let settling = self.settling { settlement.merge(settling) }
         self.settling = settlement

@@ -1,13 +1,13 @@
 import FanfareCore
 package import FanfareEngines
-import FanfareModel
+package import FanfareModel
 import Logging
 
 /// Brings committed inbox rows to the sessions of those users who are online, on the nodes where they are.
 ///
 /// At least once: sessions drop what they were given before, by sequence. A node that does not answer is given up after a
 /// while, and then *owes* a comparison: nothing is pushed to it until it has agreed to compare the inboxes of its users
-/// with what they were given, so that no later push covers up for a lost one.
+/// with what they were given. `PushLink` finds what was lost in any other way.
 package actor InboxPusher {
     package struct Limits: Sendable, Hashable {
         /// Recipients of one message.
@@ -33,6 +33,9 @@ package actor InboxPusher {
     private let logger: Logger
     private let metrics: FabricMetrics
 
+    /// By the node that is pushed to.
+    private var sources: [NodeID: PushChainSource] = [:]
+    private var sink = PushChainSink()
     /// Shards of whose users pushes were lost, by the node that they were meant for.
     private var owed: [NodeID: Set<Shard>] = [:]
 
@@ -56,12 +59,13 @@ package actor InboxPusher {
 
     /// Pushes what was committed: one message per node that has recipients, unless it would be too large. Of one user the
     /// pushes must come in the order of their sequences, in this call and from call to call.
+    /// - Parameter fences: those by which the rows were written.
     /// - Returns: for each push the number of users to whom it was delivered.
-    package func push(_ pushes: [FanoutPush]) async -> [Int] {
+    package func push(_ pushes: [FanoutPush], by fences: [Shard: Fence]) async -> [Int] {
         let messages = self.divide(pushes)
         guard !messages.isEmpty else { return pushes.map { _ in 0 } }
         let tasks = messages.sorted { $0.key < $1.key }.map { node, messages in
-            self.loop.task { await self.push(messages, to: node) }
+            self.loop.task { await self.push(messages, to: node, by: fences) }
         }
         var delivered = pushes.map { _ in Set<UserKey>() }
         for task in tasks {
@@ -110,11 +114,14 @@ package actor InboxPusher {
     }
 
     /// - Returns: whom it reached, by the caller's index.
-    private func push(_ messages: [Message], to node: NodeID) async -> [(Int, [UserKey])] {
+    private func push(
+        _ messages: [Message], to node: NodeID, by fences: [Shard: Fence]
+    ) async -> [(Int, [UserKey])] {
         var reached: [(Int, [UserKey])] = []
         // One after the other, so that they arrive in order.
         for message in messages {
-            guard let missed = await self.push(message, to: node) else { continue }
+            let links = self.sources[node, default: PushChainSource()].next(message.shards, by: fences)
+            guard let missed = await self.push(message, links, to: node) else { continue }
             for (place, index) in message.indices.enumerated() {
                 let absent = Set(place < missed.count ? missed[place] : [])
                 reached.append((index, message.pushes[place].recipients.map(\.user).filter { !absent.contains($0) }))
@@ -124,8 +131,8 @@ package actor InboxPusher {
     }
 
     /// - Returns: for each push those who were not there; nil where the node gave no answer.
-    private func push(_ message: Message, to node: NodeID) async -> [[UserKey]]? {
-        guard node != self.map.node else { return await self.deliverHere(message.pushes) }
+    private func push(_ message: Message, _ links: [PushLink], to node: NodeID) async -> [[UserKey]]? {
+        guard node != self.map.node else { return await self.deliverHere(message.pushes, links) }
         guard self.owed[node] == nil else {
             self.owed[node]?.formUnion(message.shards)
             return nil
@@ -140,7 +147,7 @@ package actor InboxPusher {
             self.metrics.inboxPushMessages.increment()
             do throws(PeerFailure) {
                 let response = try await self.peers.request(
-                    .inboxPushes(message.pushes), of: node, timeout: self.limits.answerTime,
+                    .inboxPushes(message.pushes, links), of: node, timeout: self.limits.answerTime,
                     bytes: self.metrics.inboxPushBytes)
                 if case .missed(let missed) = response { return missed }
                 // It does not understand: as good as lost.
@@ -203,7 +210,13 @@ package actor InboxPusher {
 
     /// To the users' sessions on this node.
     /// - Returns: for each push the users who have none.
-    func deliverHere(_ pushes: [FanoutPush]) async -> [[UserKey]] {
+    func deliverHere(_ pushes: [FanoutPush], _ links: [PushLink]) async -> [[UserKey]] {
+        let broken = self.sink.broken(by: links)
+        if !broken.isEmpty {
+            self.metrics.inboxChainBreaks.increment(by: broken.count)
+            for hub in self.hubs { await hub.compareInboxes(in: broken) }
+        }
+        self.sink.follow(links)
         var missed: [Set<UserKey>] = []
         for (index, hub) in self.hubs.enumerated() {
             let some = await hub.deliver(pushes)

@@ -48,6 +48,7 @@ package struct FabricMetrics: Sendable {
     let inboxesDeferred = Count(label: "fanfare_inboxes_deferred_total")
     let inboxRepairs = Count(label: "fanfare_inbox_repairs_total")
     let inboxPushesLost = Count(label: "fanfare_inbox_pushes_undelivered_total")
+    let inboxChainBreaks = Count(label: "fanfare_inbox_chain_breaks_total")
     let inboxPushMessages = Count(label: "fanfare_inbox_push_messages_total")
     let inboxPushBytes = Count(label: "fanfare_inbox_push_bytes_total")
     let onlineUsers = Level(label: "fanfare_online_users")

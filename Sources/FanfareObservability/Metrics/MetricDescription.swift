@@ -80,6 +80,8 @@ struct MetricDescription: Sendable {
         "fanfare_inbox_rows_total": .init("Inbox entries written."),
         "fanfare_inbox_pushes_total": .init("Notifications pushed to sessions here."),
         "fanfare_inbox_pushes_undelivered_total": .init("Pushes given up because a node did not answer."),
+        "fanfare_inbox_chain_breaks_total": .init(
+            "Shards whose inboxes were compared before a push was given: a new owner, or a push that was lost."),
         "fanfare_inbox_push_messages_total": .init("Messages with pushes sent to other nodes."),
         "fanfare_inbox_push_bytes_total": .init("Bytes of the messages with pushes sent to other nodes."),
         "fanfare_online_users": .init("Users online anywhere whose shards this node owns."),

@@ -71,6 +71,8 @@ class World:
         self.round_events = []
         #: The events that each user has marked as read.
         self.read = collections.defaultdict(set)
+        #: The streams that run, by streamer.
+        self.live = {}
         #: Nodes that a load balancer sends nobody to.
         self.dead = set()
         self.violations = []
@@ -187,11 +189,11 @@ class World:
         """One event of the streamer, follows that change before it and right after it."""
         await self.change_follows(streamer, 2, avoiding)
         audience = set(self.follows[streamer])
-        if self.random.random() < 0.6:
+        if self.random.random() < 0.6 and streamer not in self.live:
             started = await self.call("start_stream", streamer=streamer, title=f"Title {self.keys}", idempotency_key=self.key())
             self.accepted(Event(started["event_id"], streamer, audience))
+            self.live[streamer] = started["stream"]["id"]
             await self.change_follows(streamer, 2, avoiding)
-            await self.stop(started["stream"]["id"])
         else:
             notified = await self.call(
                 "notify", followers_of=streamer, type="custom.chaos", data={"n": self.keys}, idempotency_key=self.key())
@@ -251,6 +253,10 @@ class World:
             await self.check_client(client, deadline)
         for user in self.random.sample(self.users, 4):
             await self.check_page(user)
+        # Not before: a go-live whose stream ended is not pushed any more.
+        for stream in self.live.values():
+            await self.stop(stream)
+        self.live = {}
         return self.violations[before:]
 
     async def check_completion(self, event, deadline, delivered_exactly):
