@@ -63,8 +63,14 @@ extension Session {
                 self.inboxSequence = max(tail.top, self.inboxSequence ?? 0)
             }
         } catch {
-            // Without a position of the client's none is known.
-            guard let since else { return result }
+            guard let since else {
+                // No position is known: what comes from now on is found by its time.
+                if self.inboxSequence == nil {
+                    self.inboxOpened = self.wallClock
+                    self.doubtInbox()
+                }
+                return result
+            }
             result.recovered = true
             result.offset = since
             if self.inboxSequence == nil {
@@ -214,11 +220,7 @@ extension Session {
             self.isInboxDeferred = false
             return
         }
-        guard let since = self.inboxSequence else {
-            // The store was away when the client connected: it hears of what comes from now on.
-            self.inboxSequence = top
-            return
-        }
+        guard let since = self.inboxSequence else { return try await self.catchUpByTime() }
         let tail = try await self.services.backend.inbox(of: self.user, after: since)
         guard case .connected = self.phase else { return }
         guard self.inboxReads == 0 else { return self.doubtInbox() }
@@ -229,6 +231,24 @@ extension Session {
         if tail.isTruncated { return self.close(.insufficientState) }
         for entry in tail.entries { self.give(InboxPush(entry)) }
     }
+
+    /// The store was away when the client connected: it is given what came since.
+    private func catchUpByTime() async throws(FanfareError) {
+        let page = try await self.services.backend.notifications(
+            InboxQuery(user: self.user, limit: Session.entriesByTime))
+        guard case .connected = self.phase, self.inboxSequence == nil else { return }
+        guard self.inboxReads == 0 else { return self.doubtInbox() }
+        let opened = self.inboxOpened?.milliseconds ?? self.wallClock.milliseconds
+        let isNew = { (entry: InboxEntry) in entry.createdAt.milliseconds >= opened - Session.clockSkew }
+        let entries = page.entries.prefix(while: isNew)
+        if entries.count == Session.entriesByTime { return self.close(.insufficientState) }
+        self.inboxSequence = page.entries.dropFirst(entries.count).first?.sequence ?? 0
+        for entry in entries.reversed() { self.give(InboxPush(entry)) }
+    }
+
+    private static var entriesByTime: Int { 200 }
+    /// Milliseconds by which the clock of the database may differ from the node's.
+    private static var clockSkew: Int64 { 5000 }
 }
 
 /// Why a session holds its pushes.

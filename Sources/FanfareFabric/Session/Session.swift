@@ -61,6 +61,8 @@ package actor Session: SessionHandler {
     var inboxSequence: UInt64?
     /// The client's own position, taken on trust while the store is away, and not compared since.
     var inboxClaim: UInt64?
+    /// When the client connected, where the store was away then and the client had no position.
+    var inboxOpened: Timestamp?
     var inboxHeld: [InboxPush] = []
     var inboxHeldBytes = 0
     /// Reads of the inbox under way: pushes wait for them.

@@ -39,12 +39,17 @@ import Testing
         .inboxPushes([], []),
         .inboxPushes(
             [fanout([]), fanout([(5, 7), (9, 7), (-1, 8), (.max, .max), (.min, 1)])],
-            [PushLink(shard: Shard(index: 255), chain: .max, index: 1), PushLink(shard: Shard(index: 0), chain: 0, index: .max)]),
-        .inboxPushes([
-            FanoutPush(
-                event: EventID(8), type: "raid", data: [], createdAt: Timestamp(milliseconds: 5),
-                streamer: UserID(unchecked: "s"), expiresAt: Timestamp(milliseconds: -7), isStale: true, recipients: [])
-        ], []),
+            [
+                PushLink(shard: Shard(index: 255), chain: .max, index: 1),
+                PushLink(shard: Shard(index: 0), chain: 0, index: .max),
+            ]),
+        .inboxPushes(
+            [
+                FanoutPush(
+                    event: EventID(8), type: "raid", data: [], createdAt: Timestamp(milliseconds: 5),
+                    streamer: UserID(unchecked: "s"), expiresAt: Timestamp(milliseconds: -7), isStale: true,
+                    recipients: [])
+            ], []),
         .preferencesChanged(push, user: UserID(unchecked: "u"), except: ClientID("c")),
         .preferencesChanged(push, user: UserID(unchecked: "u"), except: nil),
         .doubtInboxes([Shard(index: 9)]), .doubtInboxes([]),
