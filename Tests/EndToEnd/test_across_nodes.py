@@ -206,6 +206,7 @@ async def test_notify(apis, unique):
         status = await eventually(lambda: completed(identifier), 20)
         assert set(status) == {
             "event_id", "type", "accepted_at", "shards", "recipients", "delivered_online", "dead_letters", "completed_at",
+            "state", "total", "done", "withdrawn", "priority", "rate_per_s", "eta_s",
         }
         assert (status["event_id"], status["type"], status["recipients"], status["dead_letters"]) == (identifier, kind, 3, 0)
         assert status["shards"]["done"] == status["shards"]["total"]
