@@ -10,6 +10,7 @@ import random
 import signal
 import time
 
+import pytest
 from harness.fabric import Fabric
 from harness.golive import World
 from harness.proxy import CUTS
@@ -100,11 +101,15 @@ def plan(choose, rounds):
         yield [kinds[number], *second] if number % 3 == 2 and kinds[number] != "none" else [kinds[number]]
 
 
-async def test_rounds_of_going_live(state_folder, tmp_path):
+@pytest.mark.parametrize("broadcasts_from", [None, 500], ids=["rows", "broadcasts"])
+async def test_rounds_of_going_live(state_folder, tmp_path, broadcasts_from):
     print(f"FANFARE_CHAOS_SEED={SEED}")
     choose = random.Random(SEED)
-    fabric = Fabric(state_folder / "chaos", FANFARE_HEARTBEAT_LEASE=f"{int(LEASE * 1000)}ms")
-    world = World(fabric, SEED)
+    settings = {"FANFARE_HEARTBEAT_LEASE": f"{int(LEASE * 1000)}ms"}
+    if broadcasts_from:
+        settings["FANFARE_BROADCAST_THRESHOLD"] = str(broadcasts_from)
+    fabric = Fabric(state_folder / "chaos", **settings)
+    world = World(fabric, SEED, broadcasts_from=broadcasts_from)
     violations, begun = [], time.monotonic()
     try:
         await asyncio.to_thread(fabric.up)
