@@ -33,8 +33,9 @@ package actor InboxPusher {
     private let logger: Logger
     private let metrics: FabricMetrics
 
-    /// By the node that is pushed to.
+    /// By the node that is pushed to: this one and those of the view.
     private var sources: [NodeID: PushChainSource] = [:]
+    private var sourcesMade: UInt64 = 0
     private var sink = PushChainSink()
     /// Shards of whose users pushes were lost, by the node that they were meant for.
     private var owed: [NodeID: Set<Shard>] = [:]
@@ -120,7 +121,7 @@ package actor InboxPusher {
         var reached: [(Int, [UserKey])] = []
         // One after the other, so that they arrive in order.
         for message in messages {
-            let links = self.sources[node, default: PushChainSource()].next(message.shards, by: fences)
+            let links = self.links(message.shards, to: node, by: fences)
             guard let missed = await self.push(message, links, to: node) else { continue }
             for (place, index) in message.indices.enumerated() {
                 let absent = Set(place < missed.count ? missed[place] : [])
@@ -128,6 +129,16 @@ package actor InboxPusher {
             }
         }
         return reached
+    }
+
+    private func links(_ shards: Set<Shard>, to node: NodeID, by fences: [Shard: Fence]) -> [PushLink] {
+        if self.sources[node] == nil {
+            // Forgets who left.
+            self.sources = self.sources.filter { self.map.view?.member($0.key) != nil }
+            self.sourcesMade += 1
+            self.sources[node] = PushChainSource(salt: self.sourcesMade)
+        }
+        return self.sources[node]?.next(shards, by: fences) ?? []
     }
 
     /// - Returns: for each push those who were not there; nil where the node gave no answer.

@@ -23,11 +23,15 @@ package struct PushLink: Sendable, Hashable {
 /// What one owner sends to one node.
 struct PushChainSource {
     private var links: [Shard: PushLink] = [:]
+    private let salt: UInt64
+
+    /// - Parameter salt: another one for each source that replaces one for the same node, so that no two count alike.
+    init(salt: UInt64) { self.salt = salt }
 
     /// The next links, one for each shard that a message has pushes of. Messages that are never sent count as lost.
     mutating func next(_ shards: some Sequence<Shard>, by fences: [Shard: Fence]) -> [PushLink] {
         shards.sorted().map { shard in
-            let chain = fences[shard].map { StableHash.hash($0.description.utf8) } ?? 0
+            let chain = (fences[shard].map { StableHash.hash($0.description.utf8) } ?? 0) ^ self.salt
             var link = self.links[shard] ?? PushLink(shard: shard, chain: chain, index: 0)
             if link.chain != chain { link = PushLink(shard: shard, chain: chain, index: 0) }
             link.index += 1

@@ -136,15 +136,11 @@ package final class PostgresRows {
         let width = int32(8) == 21 ? 2 : 8
         let count = Int(int32(12))
         guard count >= 0, bytes.count == 20 + count * (4 + width) else { return nil }
-        return [Int64](unsafeUninitializedCapacity: count) { integers, initialized in
-            for index in 0..<count {
-                let offset = 20 + index * (4 + width) + 4
-                integers[index] =
-                    width == 2
-                    ? Int64(Int16(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int16.self)))
-                    : Int64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int64.self))
-            }
-            initialized = count
+        return (0..<count).map { index in
+            let offset = 20 + index * (4 + width) + 4
+            return width == 2
+                ? Int64(Int16(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int16.self)))
+                : Int64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Int64.self))
         }
     }
 

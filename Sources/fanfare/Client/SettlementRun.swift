@@ -136,6 +136,7 @@ struct SettlementRun {
         MonotonicInstant(nanoseconds: (ContinuousClock.now - self.started).nanoseconds)
     }
 
+    /// What `--rate` asks for: no portion before its time.
     private func wait(until instant: MonotonicInstant) async throws {
         let rest = instant - self.now
         if rest > .zero { try await Task.sleep(for: rest) }

@@ -26,7 +26,7 @@ import Testing
     ]
 
     @Test(arguments: cases) func breaks(_ one: Case) {
-        var source = PushChainSource()
+        var source = PushChainSource(salt: 1)
         var sink = PushChainSink()
         var compared: [Bool] = []
         var isLost = false
@@ -47,7 +47,7 @@ import Testing
 
     @Test("an owner that lost its fence in between does not go on where it was")
     func straggler() {
-        var (old, new) = (PushChainSource(), PushChainSource())
+        var (old, new) = (PushChainSource(salt: 1), PushChainSource(salt: 1))
         var sink = PushChainSink()
         sink.follow(old.next([Self.shard], by: [Self.shard: Self.fence(1)]))
         sink.follow(new.next([Self.shard], by: [Self.shard: Self.fence(2)]))
@@ -58,11 +58,22 @@ import Testing
     func shards() {
         let (a, b) = (Shard(index: 1), Shard(index: 2))
         let fences = [a: Self.fence(1), b: Self.fence(1)]
-        var source = PushChainSource()
+        var source = PushChainSource(salt: 1)
         var sink = PushChainSink()
         sink.follow(source.next([a], by: fences))
         let both = source.next([b, a], by: fences)
         #expect(both.map(\.index) == [2, 1])
         #expect(sink.broken(by: both) == [b])
+    }
+
+    @Test("a source that was forgotten does not count on where it was")
+    func forgotten() {
+        var sink = PushChainSink()
+        for salt: UInt64 in 1...3 {
+            var source = PushChainSource(salt: salt)
+            let links = source.next([Self.shard], by: [Self.shard: Self.fence(1)])
+            #expect(sink.broken(by: links) == [Self.shard])
+            sink.follow(links)
+        }
     }
 }

@@ -97,6 +97,7 @@ import Testing
                                 measured.reads += 1
                                 measured.lowestLimit = min(measured.lowestLimit, limit)
                             }
+                            // Readers come at a pace; nothing is waited for.
                             try await Task.sleep(for: .milliseconds(1))
                         }
                     }
