@@ -52,6 +52,8 @@ package protocol Store: Sendable {
     /// Accepts the scheduled events that are due, each once whoever else does so; `limit` at the most.
     func sendScheduled(limit: Int) async throws(EngineError) -> ScheduledRound
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
+    /// What is under way, and what was: a page, newest first.
+    func events(_ filter: EventFilter) async throws(FanfareError) -> EventPage
     /// Pauses the fan-out of an event, lets it go on, or ends it and takes back what is unread. Repeating is harmless.
     /// - Returns: the event's state afterwards.
     /// - Throws: 107 for an event that does not exist, or that is done or cancelled where that leaves nothing to control.
@@ -236,7 +238,7 @@ package enum EventControl: String, Sendable, Hashable {
     case pause, resume, cancel
 }
 
-package enum EventState: String, Sendable, Hashable {
+package enum EventState: String, Sendable, Hashable, CaseIterable {
     /// Accepted, and not relayed yet.
     case waiting
     case running, paused, cancelled, done
@@ -245,6 +247,8 @@ package enum EventState: String, Sendable, Hashable {
 package struct EventStatus: Sendable, Hashable {
     package var event: EventID
     package var type: String
+    /// Whose followers it is for; nil where users were named.
+    package var streamer: UserID?
     package var acceptedAt: Timestamp
     package var shardsTotal: Int
     package var shardsDone: Int
@@ -263,10 +267,11 @@ package struct EventStatus: Sendable, Hashable {
     package var rate: Double
 
     package init(
-        event: EventID, type: String, acceptedAt: Timestamp, shardsTotal: Int, shardsDone: Int, recipients: Int,
-        deliveredOnline: Int, deadLetters: Int, completedAt: Timestamp?, state: EventState, total: Int? = nil,
-        withdrawn: Int = 0, priority: Int = 0, rate: Double = 0
+        event: EventID, type: String, streamer: UserID? = nil, acceptedAt: Timestamp, shardsTotal: Int,
+        shardsDone: Int, recipients: Int, deliveredOnline: Int, deadLetters: Int, completedAt: Timestamp?,
+        state: EventState, total: Int? = nil, withdrawn: Int = 0, priority: Int = 0, rate: Double = 0
     ) {
+        self.streamer = streamer
         self.state = state
         self.total = total
         self.withdrawn = withdrawn

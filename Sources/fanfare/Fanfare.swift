@@ -28,7 +28,7 @@ struct Fanfare: AsyncParsableCommand {
         version: Version.current,
         subcommands: [
             Serve.self, Token.self, Watch.self, Publish.self, Migrate.self, Import.self, Cluster.self,
-            DeadLetters.self, Bench.self,
+            Events.self, DeadLetters.self, Bench.self,
         ])
 }
 

@@ -153,7 +153,8 @@ def test_dead_letters(cluster):
 COMMANDS = [
     [], ["serve"], ["token"], ["watch"], ["publish"], ["migrate"], ["import"], ["import", "follows"], ["cluster"],
     ["cluster", "status"], ["cluster", "slots"], ["cluster", "drain"], ["deadletters"], ["deadletters", "list"], ["deadletters", "show"], ["deadletters", "replay"],
-    ["deadletters", "discard"],
+    ["deadletters", "discard"], ["events"], ["events", "list"], ["events", "status"], ["events", "pause"], ["events", "resume"],
+    ["events", "cancel"], ["events", "scheduled"], ["events", "unschedule"],
 ]
 
 
@@ -161,7 +162,7 @@ COMMANDS = [
 def test_help(command):
     done = run(*command, "--help")
     assert done.returncode == 0 and "fanfare" in done.stdout
-    if command and command[-1] not in ("import", "cluster", "deadletters"):
+    if command and command[-1] not in ("import", "cluster", "deadletters", "events"):
         assert "xample" in done.stdout, "an example in each"
 
 

@@ -54,8 +54,59 @@ package enum Tables {
     }
 
     /// One dead letter with all of its fields.
-    package static func deadLetter(_ letter: JSON) -> [String] {
-        let members = letter.objectValue ?? []
+    package static func deadLetter(_ letter: JSON) -> [String] { self.fields(letter) }
+
+    package static func events(_ events: [JSON]) -> [String] {
+        guard !events.isEmpty else { return ["no events"] }
+        var table = TextTable([
+            ("id", .right), ("type", .left), ("streamer", .left), ("state", .left), ("accepted", .left),
+            ("done", .right), ("total", .right), ("per s", .right), ("left", .right), ("online", .right),
+            ("dead", .right), ("priority", .right),
+        ])
+        for event in events {
+            let isOver = EventProgress.isOver(event)
+            table.add([
+                self.text(event["event_id"]), self.text(event["type"]), self.text(event["streamer"]),
+                self.text(event["state"]), self.text(event["accepted_at"]), self.text(event["done"]),
+                self.text(event["total"]), self.text(event["rate_per_s"]),
+                isOver ? "-" : event["eta_s"]?.integerValue.map { Readable.duration(seconds: $0) } ?? "-",
+                self.text(event["delivered_online"]), self.text(event["dead_letters"]),
+                self.text(event["priority"]),
+            ])
+        }
+        return table.lines
+    }
+
+    /// One event with all that is known of its fan-out.
+    package static func event(_ event: JSON) -> [String] {
+        self.fields(
+            .object(
+                (event.objectValue ?? []).map { member in
+                    guard member.key == "shards", let total = member.value["total"], let done = member.value["done"]
+                    else { return member }
+                    return JSON.Member("shards", .string("\(self.text(done)) of \(self.text(total)) done"))
+                }))
+    }
+
+    package static func scheduledEvents(_ events: [JSON]) -> [String] {
+        guard !events.isEmpty else { return ["no scheduled events"] }
+        var table = TextTable([
+            ("id", .right), ("type", .left), ("for", .left), ("at", .left), ("state", .left), ("attempts", .right),
+            ("event", .right),
+        ])
+        for event in events {
+            let users = event["users"]?.integerValue.map { "\($0) users" } ?? "-"
+            table.add([
+                self.text(event["scheduled_id"]), self.text(event["type"]),
+                event["followers_of"]?.stringValue.map { "followers of \($0)" } ?? users, self.text(event["at"]),
+                self.text(event["state"]), self.text(event["attempts"]), self.text(event["event_id"]),
+            ])
+        }
+        return table.lines
+    }
+
+    private static func fields(_ object: JSON) -> [String] {
+        let members = object.objectValue ?? []
         let width = members.map(\.key.count).max() ?? 0
         return members.map { member in
             let name = member.key + String(repeating: " ", count: width - member.key.count)

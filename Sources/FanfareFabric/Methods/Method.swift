@@ -25,6 +25,7 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case notifications
     case markRead = "mark_read"
     case archive
+    case events
     case eventStatus = "event_status"
     case pauseEvent = "pause_event"
     case resumeEvent = "resume_event"

@@ -130,34 +130,6 @@ extension MethodRouter {
         return .object(members)
     }
 
-    func control(_ control: EventControl, _ parameters: Parameters) async throws(FanfareError) -> JSON {
-        guard let event = try parameters.identifier("event_id") else { throw .badRequest("'event_id' is missing") }
-        let state = try await self.operations.control(EventID(event), control)
-        return ["event_id": .string(EventID(event).description), "state": .string(state.rawValue)]
-    }
-
-    func eventStatus(_ parameters: Parameters) async throws(FanfareError) -> JSON {
-        guard let event = try parameters.identifier("event_id") else { throw .badRequest("'event_id' is missing") }
-        let status = try await self.operations.eventStatus(EventID(event))
-        return [
-            "event_id": .string(status.event.description),
-            "type": .string(status.type),
-            "accepted_at": .string(status.acceptedAt.description),
-            "shards": ["total": .integer(status.shardsTotal), "done": .integer(status.shardsDone)],
-            "recipients": .integer(status.recipients),
-            "delivered_online": .integer(status.deliveredOnline),
-            "dead_letters": .integer(status.deadLetters),
-            "completed_at": status.completedAt.map { .string($0.description) } ?? .null,
-            "state": .string(status.state.rawValue),
-            "total": status.total.map { .integer($0) } ?? .null,
-            "done": .integer(status.recipients),
-            "withdrawn": .integer(status.withdrawn),
-            "priority": .integer(status.priority),
-            "rate_per_s": .integer(Int(status.rate.rounded())),
-            "eta_s": status.remainingSeconds.map { .integer($0) } ?? .null,
-        ]
-    }
-
     // MARK: Inbox
 
     func notifications(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {

@@ -68,6 +68,7 @@ package struct MethodRouter: Sendable {
         case .notifications: try await self.notifications(parameters, by: caller)
         case .markRead: try await self.mark(.read, parameters, by: caller)
         case .archive: try await self.mark(.archived, parameters, by: caller)
+        case .events: try await self.events(parameters)
         case .eventStatus: try await self.eventStatus(parameters)
         case .pauseEvent: try await self.control(.pause, parameters)
         case .resumeEvent: try await self.control(.resume, parameters)

@@ -60,6 +60,10 @@ extension Node {
         try await self.durable().eventStatus(event)
     }
 
+    package func events(_ filter: EventFilter) async throws(FanfareError) -> EventPage {
+        try await self.durable().events(filter)
+    }
+
     package func control(_ event: EventID, _ control: EventControl) async throws(FanfareError) -> EventState {
         let state = try await self.durable().control(event, control)
         await self.fanout?.eventAccepted()

@@ -47,6 +47,8 @@ package struct PostgresConfiguration: Sendable {
     package var directRecipients = 2000
     /// Followers from whom on an event is written once for each shard, and read together with the inbox. 0: never.
     package var broadcastThreshold = 100_000
+    /// Events that one look for those of a kind goes through at the most, where no index leads to them.
+    package var eventsSearched = 100_000
     /// How long after its start a stream that ended goes on when it is started again, without another event.
     package var holdOff: Duration = .seconds(30)
     /// Inbox rows per second that the whole cluster may write; nil: as fast as it goes.

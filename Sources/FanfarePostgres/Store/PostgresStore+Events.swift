@@ -82,64 +82,6 @@ extension PostgresStore {
                 timeToLive: notification.timeToLive)
         }
     }
-
-    package func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus {
-        try await self.read("event_status") { session in
-            // One statement: tallies move from one table to the other between two.
-            let rows = try session.query(
-                """
-                SELECT e.type, e.created_at, f.completed_at, COALESCE(f.shards_total, 0),
-                    CASE
-                        WHEN f.number IS NULL OR f.completed_at IS NOT NULL THEN COALESCE(f.shards_total, 0)
-                        ELSE f.shards_total - (
-                            SELECT count(*)::int FROM shards s WHERE s.shard = ANY(f.shards) AND (
-                                s.settled_position < f.number OR EXISTS (
-                                    SELECT FROM fanout_jobs j
-                                    WHERE j.event_id = f.event_id AND j.shard = s.shard AND NOT j.is_replay
-                                )
-                            )
-                        )
-                    END,
-                    f.recipients + COALESCE(t.recipients, 0)::bigint,
-                    f.delivered_online + COALESCE(t.delivered, 0)::bigint,
-                    (SELECT count(*) FROM dead_letters d WHERE d.event_id = e.id AND d.state = 0),
-                    f.state, f.number IS NOT NULL, f.total, f.withdrawn + COALESCE(t.withdrawn, 0)::bigint, f.priority,
-                    -- A thousandth of a row per second.
-                    COALESCE(CASE
-                        WHEN f.completed_at IS NOT NULL THEN
-                            f.recipients / GREATEST(0.001, extract(epoch FROM f.completed_at - f.relayed_at))
-                        ELSE
-                            t.lately
-                            / GREATEST(0.001, LEAST(10, extract(epoch FROM clock_timestamp() - f.relayed_at)))
-                    END * 1000, 0)::bigint
-                FROM events e JOIN fanouts f ON f.event_id = e.id
-                CROSS JOIN (
-                    SELECT sum(recipients) AS recipients, sum(delivered) AS delivered, sum(withdrawn) AS withdrawn,
-                        sum(recipients) FILTER (WHERE written_at > clock_timestamp() - interval '10 seconds') AS lately
-                    FROM fanout_tallies WHERE event_id = $1
-                ) t
-                WHERE e.id = $1
-                """, [.int8(event.rawValue)])
-            guard !rows.isEmpty else { throw FanfareError.badRequest("unknown event_id") }
-            let completedAt = try rows.timestampOrNil(0, 2)
-            let recipients = try rows.int(0, 5)
-            let state: EventState =
-                switch try rows.int(0, 8) {
-                case 2: .cancelled
-                case _ where completedAt != nil: .done
-                case 1: .paused
-                default: try rows.bool(0, 9) ? .running : .waiting
-                }
-            return EventStatus(
-                event: event, type: try rows.string(0, 0), acceptedAt: try rows.timestamp(0, 1),
-                shardsTotal: try rows.int(0, 3), shardsDone: try rows.int(0, 4), recipients: recipients,
-                deliveredOnline: try rows.int(0, 6), deadLetters: try rows.int(0, 7), completedAt: completedAt,
-                state: state,
-                total: try rows.int64OrNil(0, 10).map(Int.init) ?? (completedAt == nil ? nil : recipients),
-                withdrawn: try rows.int(0, 11), priority: try rows.int(0, 12),
-                rate: Double(try rows.int64(0, 13)) / 1000)
-        }
-    }
 }
 
 extension PostgresSession {

@@ -1,0 +1,60 @@
+package import FanfareModel
+package import FanfareProtocol
+
+/// What is shown of an event while somebody watches it: a bar on a terminal, else a line every few seconds.
+package struct EventProgress: Sendable {
+    private let isTerminal: Bool
+    private var shown: MonotonicInstant?
+
+    package init(isTerminal: Bool) { self.isTerminal = isTerminal }
+
+    /// The text to show now, if it is time.
+    /// - Parameter status: as `event_status` answers.
+    package mutating func due(_ status: JSON, now: MonotonicInstant) -> String? {
+        if let shown, now - shown < (self.isTerminal ? .milliseconds(200) : .seconds(5)) { return nil }
+        self.shown = now
+        return self.text(status)
+    }
+
+    package func text(_ status: JSON) -> String {
+        let state = status["state"]?.stringValue ?? ""
+        let done = EventProgress.number(status["done"])
+        var parts: [String] = []
+        var share: Double?
+        if let total = status["total"]?.integerValue {
+            share = total > 0 ? min(1, Double(done) / Double(total)) : 1
+            parts.append("\(Readable.count(done)) of \(Readable.count(Int(total))) recipients")
+        } else {
+            parts.append("\(Readable.count(done)) recipients")
+        }
+        let rate = EventProgress.number(status["rate_per_s"])
+        if rate > 0 { parts.append("\(Readable.count(rate))/s") }
+        for (key, name) in [
+            ("delivered_online", "pushed online"), ("dead_letters", "dead letters"), ("withdrawn", "taken back"),
+        ] {
+            let count = EventProgress.number(status[key])
+            if count > 0 { parts.append("\(Readable.count(count)) \(name)") }
+        }
+        if state != "running", !state.isEmpty { parts.append(state) }
+        return self.head(share, remaining: status["eta_s"]?.integerValue) + parts.joined(separator: ", ")
+    }
+
+    /// Nothing of it will change by itself any more.
+    package static func isOver(_ status: JSON) -> Bool {
+        status["completed_at"].map { !$0.isNull } ?? false
+    }
+
+    private func head(_ share: Double?, remaining: Int64?) -> String {
+        guard let share else { return "" }
+        var text = ""
+        if self.isTerminal {
+            let filled = Int((share * 30).rounded(.down))
+            text += "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled) + "] "
+        }
+        text += "\(Int(share * 100)) % "
+        if let remaining, remaining > 0 { text += "(\(Readable.duration(seconds: remaining)) left) " }
+        return text
+    }
+
+    private static func number(_ value: JSON?) -> Int { Int(value?.integerValue ?? 0) }
+}
