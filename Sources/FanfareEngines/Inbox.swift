@@ -70,7 +70,7 @@ package struct InboxPage: Sendable, Hashable {
 
 /// Where a user stands.
 package struct InboxPosition: Sendable, Hashable {
-    /// The highest sequence in the inbox; 0 where it is empty.
+    /// The highest sequence in the inbox, or below what was asked for; 0 where there is none.
     package var sequence: UInt64
     /// The version of the preferences; 0 where there are none.
     package var preferences: Int64

@@ -68,7 +68,10 @@ package protocol Store: Sendable {
     func inbox(of user: UserID, after sequence: UInt64?, limit: Int) async throws(FanfareError) -> InboxTail
     /// The present positions of those users who have one, or preferences: for finding who missed something. 1000 users at
     /// the most.
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition]
+    /// - Parameter bounds: of these users only what lies below counts.
+    func inboxPositions(
+        of users: [UserID], below bounds: [UserID: UInt64]
+    ) async throws(FanfareError) -> [UserID: InboxPosition]
     /// Marks entries of the inbox. What is archived is read, too. Repeating is harmless; sequences that the inbox has not
     /// are left out.
     func mark(_ user: UserID, _ mark: InboxMark, _ which: InboxSelection) async throws(FanfareError) -> MarkResult
@@ -113,6 +116,12 @@ package protocol Store: Sendable {
     func settleDeadLetters(
         _ which: DeadLetterSelection, as settlement: DeadLetterSettlement, isTrial: Bool
     ) async throws(FanfareError) -> Int
+}
+
+extension Store {
+    package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
+        try await self.inboxPositions(of: users, below: [:])
+    }
 }
 
 package struct StoreHealth: Sendable, Hashable {

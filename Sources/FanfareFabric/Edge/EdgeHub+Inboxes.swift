@@ -15,16 +15,30 @@ extension EdgeHub {
     /// Pushes may have been lost just now: those that come wait until what was lost has been given.
     func repairInboxes() { self.repairInboxes(of: self.allSessions) }
 
-    func repairInboxes(of sessions: [Session]) {
-        let doubtful = sessions.filter { session in
+    func repairInboxes(of sessions: [Session]) { self.compareInboxes(of: self.doubtInboxes(of: sessions)) }
+
+    /// - Returns: the sessions whose inboxes are to be compared now.
+    private func doubtInboxes(of sessions: [Session], beforePushes: Bool = false) -> [Session] {
+        sessions.filter { session in
             session.onThisLoop { session in
                 guard session.hasInbox else { return false }
-                session.doubtInbox()
+                session.doubtInbox(beforePushes: beforePushes)
                 // Else the comparison comes when the owner knows of the user.
                 return session.inboxDoubt?.awaitsAnnouncement == false
             }
         }
+    }
+
+    /// Gives these pushes to their sessions. Where something of these shards may have been missed before them, they wait until
+    /// it has been given.
+    /// - Returns: for each push the users without a session on this loop.
+    func deliver(_ pushes: [FanoutPush], missing shards: Set<Shard>) -> [[UserKey]] {
+        guard !shards.isEmpty else { return self.deliver(pushes) }
+        let doubtful = self.doubtInboxes(of: self.sessions(in: shards), beforePushes: true)
+        // The comparison is to know what waits: it looks for nothing else then, and finds nothing as a rule.
+        let missed = self.deliver(pushes)
         self.compareInboxes(of: doubtful)
+        return missed
     }
 
     /// As `repairInboxes`, for the users of these shards.
@@ -78,8 +92,12 @@ extension EdgeHub {
     }
 
     private func inboxPositions(of sessions: [Session]) async throws(FanfareError) -> [UserID: InboxPosition] {
-        let users = Set(sessions.map { session in session.onThisLoop { $0.user } })
-        return try await self.log.inboxPositions(of: users.sorted())
+        var bounds: [UserID: UInt64] = [:]
+        for session in sessions {
+            let (user, bound) = session.onThisLoop { ($0.user, $0.inboxBound) }
+            bounds[user] = max(bounds[user] ?? 0, bound ?? .max)
+        }
+        return try await self.log.inboxPositions(of: bounds.keys.sorted(), below: bounds.filter { $0.value < .max })
     }
 
     /// A push that was lost leaves no gap to see: positions are compared now and then.

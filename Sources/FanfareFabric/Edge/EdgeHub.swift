@@ -8,7 +8,10 @@ import Logging
 package protocol ChannelLog: Sendable {
     func history(_ filter: HistoryFilter, of channel: Channel) async throws(FanfareError) -> RoomHistory
     /// Where the users' inboxes and preferences stand; those without either are left out.
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition]
+    /// - Parameter bounds: of these users only what lies below counts.
+    func inboxPositions(
+        of users: [UserID], below bounds: [UserID: UInt64]
+    ) async throws(FanfareError) -> [UserID: InboxPosition]
     func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy
     /// The keys of the users; none where there is no database.
     func userKeys(of users: [UserID]) async throws(FanfareError) -> [UserID: UserKey]

@@ -223,20 +223,18 @@ package actor InboxPusher {
     /// - Returns: for each push the users who have none.
     func deliverHere(_ pushes: [FanoutPush], _ links: [PushLink]) async -> [[UserKey]] {
         let broken = self.sink.broken(by: links)
-        if !broken.isEmpty {
-            self.metrics.inboxChainBreaks.increment(by: broken.count)
-            for hub in self.hubs { await hub.compareInboxes(in: broken) }
-        }
-        self.sink.follow(links)
+        if !broken.isEmpty { self.metrics.inboxChainBreaks.increment(by: broken.count) }
         var missed: [Set<UserKey>] = []
         for (index, hub) in self.hubs.enumerated() {
-            let some = await hub.deliver(pushes)
+            let some = await hub.deliver(pushes, missing: broken)
             if index == 0 {
                 missed = some.map { Set($0) }
             } else {
                 for place in missed.indices { missed[place].formIntersection(some[place]) }
             }
         }
+        // Not before all loops have it: who gets the message again meanwhile compares once more.
+        self.sink.follow(links)
         return missed.map { $0.sorted() }
     }
 

@@ -54,7 +54,7 @@ struct PushChainSink {
         return Set(broken.map(\.shard))
     }
 
-    /// Inboxes that may have missed something are being compared.
+    /// The messages were delivered, and inboxes that may have missed something before are being compared.
     mutating func follow(_ links: [PushLink]) {
         for link in links { self.links[link.shard] = link }
     }

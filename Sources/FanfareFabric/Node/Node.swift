@@ -291,9 +291,11 @@ struct ChannelLogs: ChannelLog {
     let router: RoomRouter
     let store: (any Store)?
 
-    func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
+    func inboxPositions(
+        of users: [UserID], below bounds: [UserID: UInt64]
+    ) async throws(FanfareError) -> [UserID: InboxPosition] {
         guard let store = self.store else { return [:] }
-        return try await store.inboxPositions(of: users)
+        return try await store.inboxPositions(of: users, below: bounds)
     }
 
     func pushPolicy(of user: UserID) async throws(FanfareError) -> PushPolicy {

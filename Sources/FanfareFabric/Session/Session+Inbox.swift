@@ -168,13 +168,22 @@ extension Session {
     }
 
     /// Pushes may have been lost: those that come wait until the inbox was compared, which the caller sees to.
-    /// - Parameter untilAnnounced: it makes sense to compare only when the owner of the shard knows of the user.
-    func doubtInbox(untilAnnounced: Bool = false) {
+    /// - Parameters:
+    ///   - untilAnnounced: it makes sense to compare only when the owner of the shard knows of the user.
+    ///   - beforePushes: they were lost before pushes that are delivered right after this call; none between those.
+    func doubtInbox(untilAnnounced: Bool = false, beforePushes: Bool = false) {
         guard !self.user.isAnonymous else { return }
         self.lastInboxDoubt += 1
         self.inboxDoubt = InboxDoubt(
             serial: self.lastInboxDoubt,
-            awaitsAnnouncement: untilAnnounced || self.inboxDoubt?.awaitsAnnouncement == true)
+            awaitsAnnouncement: untilAnnounced || self.inboxDoubt?.awaitsAnnouncement == true,
+            endsAtHeld: beforePushes && self.inboxHeld.isEmpty && self.inboxDoubt?.endsAtHeld != false)
+    }
+
+    /// Below this the inbox has to be compared: nothing is doubtful from the first push on that waits. Nil: all of it.
+    var inboxBound: UInt64? {
+        guard self.inboxDoubt?.endsAtHeld == true, self.inboxSequence != nil, self.inboxClaim == nil else { return nil }
+        return self.inboxHeld.first { $0.sequence > 0 }?.sequence
     }
 
     /// The owner of the shard knows of the user.
@@ -256,4 +265,6 @@ struct InboxDoubt {
     /// A comparison that began before does not end it.
     var serial: UInt64
     var awaitsAnnouncement: Bool
+    /// It is about what came before the pushes that are held, not about what came between them or after.
+    var endsAtHeld: Bool
 }

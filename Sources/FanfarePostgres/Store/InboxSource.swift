@@ -96,24 +96,25 @@ enum InboxSource {
             """
     }
 
-    /// The name, the highest sequence and the version of the preferences of each of the users $1 who has either.
+    /// The name, the highest sequence below the user's bound in $2, and the version of the preferences of each of the users $1
+    /// who has either.
     static let tops = """
         SELECT u.name, COALESCE(GREATEST(own.sequence, heard.sequence), 0), COALESCE(p.version, 0)
-        FROM users u
+        FROM unnest($1, $2) AS asked (name, bound) JOIN users u ON u.name = asked.name
         LEFT JOIN preferences p ON p.user_id = u.id
         LEFT JOIN LATERAL (
-            SELECT sequence FROM inbox WHERE user_id = u.id ORDER BY sequence DESC LIMIT 1
+            SELECT sequence FROM inbox WHERE user_id = u.id AND sequence < asked.bound ORDER BY sequence DESC LIMIT 1
         ) own ON true
         CROSS JOIN LATERAL (
             SELECT max(b.sequence) AS sequence
             FROM (\(InboxSource.follows(of: "u.id", shard: "u.shard"))) f CROSS JOIN LATERAL (
                 SELECT b.sequence FROM broadcasts b
                 WHERE b.shard = u.shard AND b.streamer = f.streamer AND \(InboxSource.isMeant)
-                    AND b.sequence > COALESCE(own.sequence, 0)
+                    AND b.sequence > COALESCE(own.sequence, 0) AND b.sequence < asked.bound
                 ORDER BY b.sequence DESC LIMIT 1
             ) b
         ) heard
-        WHERE u.name = ANY($1) AND num_nonnulls(own.sequence, heard.sequence, p.version) > 0
+        WHERE num_nonnulls(own.sequence, heard.sequence, p.version) > 0
         """
 
     /// Whether the broadcast `b` is for who has the follow `f`: the same as a fan-out asks.

@@ -56,10 +56,14 @@ extension PostgresStore {
         }
     }
 
-    package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
+    package func inboxPositions(
+        of users: [UserID], below bounds: [UserID: UInt64]
+    ) async throws(FanfareError) -> [UserID: InboxPosition] {
         guard !users.isEmpty else { return [:] }
+        let users = Array(users.prefix(1000))
         return try await self.read("inbox_positions") { session in
-            let rows = try session.query(InboxSource.tops, [.users(Array(users.prefix(1000)))])
+            let bounds = users.map { Int64(clamping: bounds[$0] ?? .max) }
+            let rows = try session.query(InboxSource.tops, [.users(users), .int8s(bounds)])
             var positions: [UserID: InboxPosition] = [:]
             for row in rows.indices {
                 positions[UserID(unchecked: try rows.string(row, 0))] = InboxPosition(

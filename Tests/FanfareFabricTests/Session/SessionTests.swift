@@ -206,6 +206,51 @@ import Testing
         #expect(after == [1, 0, 4, 5])
     }
 
+    /// What happens to a session whose inbox is known up to 2.
+    enum DoubtStep: Sendable {
+        case lost, lostBeforePushes, moved, push(UInt64), notice
+    }
+
+    @Test(
+        "the inbox is compared up to the first push that waits, where nothing but what came before that is doubtful",
+        arguments: [
+            ([.lostBeforePushes, .push(5), .push(6)], 5),
+            ([.lostBeforePushes, .notice, .push(5)], 5),
+            ([.lostBeforePushes], nil),
+            ([.lost, .push(5)], nil),
+            ([.lostBeforePushes, .push(5), .lost], nil),
+            ([.lostBeforePushes, .push(5), .lostBeforePushes, .push(8)], nil),
+            ([.lostBeforePushes, .lostBeforePushes, .push(5)], 5),
+            ([.lost, .lostBeforePushes, .push(5)], nil),
+            ([.moved, .lostBeforePushes, .push(5)], nil),
+            ([.lostBeforePushes, .moved, .push(5)], nil),
+        ] as [([DoubtStep], UInt64?)])
+    func bound(steps: [DoubtStep], expected: UInt64?) async {
+        let bound = await onOwnThread {
+            let bench = Bench()
+            let client = bench.connect("user:a")
+            let bound = Box<UInt64?>(0)
+            bench.loop.execute {
+                client.session?.onThisLoop { session in
+                    Self.push([2], to: session)
+                    for step in steps {
+                        switch step {
+                        case .lost: session.doubtInbox()
+                        case .lostBeforePushes: session.doubtInbox(beforePushes: true)
+                        case .moved: session.doubtInbox(untilAnnounced: true)
+                        case .push(let sequence): Self.push([sequence], to: session)
+                        case .notice: Self.push([0], to: session)
+                        }
+                    }
+                    bound.value = session.inboxBound
+                }
+            }
+            bench.run()
+            return bound.value
+        }
+        #expect(bound == expected)
+    }
+
     @Test(
         "who is owed more than may wait is sent away, and recovers",
         arguments: [(7, 2, nil), (8, 2, 3010), (5, 10, nil), (5, 11, 3010)] as [(Int, Int, UInt32?)])

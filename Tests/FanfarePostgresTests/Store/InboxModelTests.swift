@@ -197,6 +197,12 @@ private struct InboxRun {
             #expect(position.top == top && position.entries.isEmpty)
             #expect(position.policy.level == self.levels[fan] ?? .all)
             #expect(try await self.store.inboxPositions(of: self.fans)[fan]?.sequence ?? 0 == top)
+            // What lies before one of them, as who is pushed that one asks; others' bounds are nothing to it.
+            let place = self.below(all.count + 1)
+            var bounds = Dictionary(uniqueKeysWithValues: self.fans.map { ($0, UInt64(self.below(100))) })
+            bounds[fan] = place == all.count ? 1 : all[place].sequence
+            let before = try await self.store.inboxPositions(of: self.fans, below: bounds)[fan]?.sequence ?? 0
+            #expect(before == all.dropFirst(place + 1).first?.sequence ?? 0, "\(fan) below \(bounds[fan] ?? 0)")
             for (isUnread, isArchived) in [(false, false), (true, false), (false, true), (true, true)] {
                 let expected = model.filter { $0.isArchived == isArchived && !(isUnread && $0.isRead) }
                 var pages: [InboxEntry] = []
