@@ -9,6 +9,8 @@ import threading
 PRELUDES = (80877102, 80877103, 80877104)
 #: What is done to a COMMIT: it never arrives; it arrives and nobody hears of it; or nobody knows.
 CUTS = ("before", "after", "meanwhile")
+#: Where a COMMIT can be held: it has not reached the server; or it is done and nobody has heard of it.
+HOLDS = ("request", "answer")
 
 
 class PostgresProxy:
@@ -21,6 +23,9 @@ class PostgresProxy:
         self.armed = []
         self.commits = 0
         self.cuts = 0
+        #: Where COMMITs are held, and the condition for it.
+        self.holding = None
+        self.held = 0
         self.links = set()
         self.loop = asyncio.new_event_loop()
         started = threading.Event()
@@ -42,6 +47,24 @@ class PostgresProxy:
 
     def disarm(self):
         self.loop.call_soon_threadsafe(self.armed.clear)
+
+    def hold(self, where, condition):
+        """From now on each COMMIT stops at `where`, one of HOLDS, if the condition is true then: it is called on a thread, for
+        every COMMIT. The connection stays as it is until one of its ends goes away."""
+        assert where in HOLDS
+        self.loop.call_soon_threadsafe(setattr, self, "holding", (where, condition))
+
+    def release(self):
+        """No further COMMIT is held."""
+        self.loop.call_soon_threadsafe(setattr, self, "holding", None)
+
+    async def holds(self, where):
+        if self.holding is None or self.holding[0] != where:
+            return False
+        if not await asyncio.to_thread(self.holding[1]):
+            return False
+        self.held += 1
+        return True
 
     def cut_all(self):
         """Every connection ends with a reset, whatever is under way on it."""
@@ -81,6 +104,8 @@ class Link:
         self.server_reader, self.server_writer = server_reader, server_writer
         #: The server's next words are the answer to a COMMIT that the client is not to hear.
         self.swallow = False
+        #: They are the answer to one that may be held.
+        self.is_committing = False
 
     def cut(self):
         reset(self.client_writer)
@@ -113,6 +138,12 @@ class Link:
                         self.cut()
                         return
                     continue
+                if await self.proxy.holds("request"):
+                    # Nothing comes until there is an answer, but the end.
+                    await reader.read(1)
+                    self.cut()
+                    return
+                self.is_committing = True
             writer.write(head + body)
             await writer.drain()
 
@@ -120,6 +151,12 @@ class Link:
         while data := await self.server_reader.read(1 << 16):
             if self.swallow:
                 break
+            if self.is_committing:
+                self.is_committing = False
+                if await self.proxy.holds("answer"):
+                    # `forward_requests` sees the client go.
+                    await self.server_reader.read(1)
+                    break
             self.client_writer.write(data)
             await self.client_writer.drain()
         self.cut()
