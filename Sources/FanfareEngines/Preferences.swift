@@ -20,9 +20,6 @@ package struct UserPreferences: Sendable, Hashable {
         }
     }
 
-    /// Streamers that one user can have muted within a day.
-    package static let mutedStreamersLimit = 1000
-
     /// The widest that holds for any streamer.
     package var notify: NotifyPreference
     /// In the future, or nil.

@@ -1,7 +1,10 @@
 """Limits and times of connections and subscriptions, handshakes that are slow or odd, and engines that come back."""
 
 import asyncio
+import datetime
+import subprocess
 import time
+import urllib.parse
 
 import httpx
 import jwt
@@ -367,3 +370,48 @@ async def test_direct_messages_outlive_redis(cluster, open_raw, unique):
     await eventually(sent, 20)
     await ann.publication(channel, lambda each: each["data"] == "after", within=20)
     assert [each["offset"] for each in ann.publications(channel)] == list(range(1, ann.publications(channel)[-1]["offset"] + 1))
+
+
+# --- limits of the durable lane ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def narrow(whole_cluster, state_folder):
+    """A node with a database of its own, whose limits are low."""
+    url = urllib.parse.urlsplit(whole_cluster.env["DATABASE_URL"])
+    subprocess.run(["psql", url.geturl(), "-qc", "CREATE DATABASE narrow"], check=True, timeout=30)
+    with LoneNode(
+        state_folder, "--muted-streamers", 1, "--scheduled-events", 1, "--notification-ttl", "60s", "--data-bytes", "1KiB",
+        DATABASE_URL=url._replace(path="/narrow").geturl(),
+    ) as node:
+        yield node
+
+
+async def metric(api, name):
+    text = (await api.client.get("/metrics")).text
+    return next((float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name)), 0)
+
+
+async def test_operators_set_the_limits_of_the_durable_lane(narrow, unique):
+    api, user, until = narrow.api(), f"u{unique}", "2100-01-01T00:00:00Z"
+    await api("follow", user=user, streamer="ada", mute_until=until)
+    await api("follow", user=user, streamer="ada", mute_until=until)
+    assert await api.error("follow", user=user, streamer="eve", mute_until=until) == 106
+    assert [each["streamer"] for each in (await api("preferences", user=user))["muted_streamers"]] == ["ada"]
+    mention = {"users": [user], "type": "mention", "data": 1}
+    later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)).isoformat()
+    first = await api("notify", **mention, at=later)
+    assert await api.error("notify", **mention, at=later) == 106
+    await api("cancel_scheduled_event", scheduled_id=first["scheduled_id"])
+    await api("notify", **mention, at=later)
+    assert (await api("notify", **mention, ttl_s=60))["event_id"]
+    assert await api.error("notify", **mention, ttl_s=61) == 107
+    assert await api.error("notify", **mention | {"data": "x" * 1023}) == 107
+    for limit in ("muted_streamers", "scheduled_events", "ttl"):
+        assert await metric(api, 'fanfare_limits_reached_total{limit="%s"}' % limit) == 1, limit
+
+    async def measured():
+        return await metric(api, "fanfare_scheduled_events ") == 1
+
+    await eventually(measured, 25, "what waits is measured")
+    await api.close()

@@ -238,7 +238,7 @@ async def test_a_used_key_of_a_publication_gets_the_first_result(cluster, api, o
 #: The command line: arguments, what it says.
 COMMANDS = {
     "publish above the limit": (["publish", "room:{u}", json.dumps(BIG)], "error 107: bad request: 'data' is larger than 65536 bytes"),
-    "publish what is too deep": (["publish", "room:{u}", "[" * 513 + "]" * 513], "the data is no JSON"),
+    "publish what is too deep": (["publish", "room:{u}", "[" * 513 + "]" * 513], "the data is nested more than 512 levels deep"),
     "publish to no channel": (["publish", "nope:{u}", "1"], "error 102"),
     "publish to nobody's room": (["publish", "dm:b:a", "1"], "error 107"),
     "publish no JSON": (["publish", "room:{u}", "{"], "the data is no JSON"),

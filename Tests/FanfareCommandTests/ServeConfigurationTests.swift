@@ -151,6 +151,19 @@ import Testing
         #expect(try read(["--token-secret", "short"]).warnings.count == 1)
     }
 
+    @Test func limitsOfTheDurableLane() throws {
+        let limits = try self.read([
+            "--muted-streamers", "7", "--scheduled-events", "0", "--notification-ttl", "1h",
+        ]).limits
+        #expect(limits.mutedStreamers == 7 && limits.scheduledEvents == 0 && limits.notificationTime == .seconds(3600))
+        for wrong in [
+            ["--muted-streamers", "10001"], ["--muted-streamers", "many"], ["--scheduled-events", "1000001"],
+            ["--notification-ttl", "0"], ["--notification-ttl", "367d"],
+        ] {
+            #expect(throws: ConfigurationError.self) { try self.read(wrong) }
+        }
+    }
+
     @Test func valuesArrive() throws {
         let configuration = try self.read(
             [

@@ -258,6 +258,9 @@ extension ServeConfiguration.Limits {
         self.deadLetterLimit = try values.integer(
             "dead_letter_limit", in: 100...10_000_000, default: self.deadLetterLimit)
         self.deadLetterTime = try values.duration("dead_letter_ttl", in: ages, default: self.deadLetterTime)
+        self.mutedStreamers = try values.integer("muted_streamers", in: 0...10_000, default: self.mutedStreamers)
+        self.scheduledEvents = try values.integer("scheduled_events", in: 0...1_000_000, default: self.scheduledEvents)
+        self.notificationTime = try values.duration("notification_ttl", in: ages, default: self.notificationTime)
         self.broadcastThreshold = try values.integer(
             "broadcast_threshold", in: 0...1_000_000_000, default: self.broadcastThreshold)
         self.holdOff = try values.duration("hold_off", in: .zero...(.seconds(86_400)), default: self.holdOff)

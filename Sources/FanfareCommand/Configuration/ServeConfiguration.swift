@@ -80,6 +80,10 @@ package struct ServeConfiguration: Sendable {
         package var readTarget: Duration? = .milliseconds(50)
         package var deadLetterLimit = 100_000
         package var deadLetterTime: Duration = .seconds(30 * 86_400)
+        package var mutedStreamers = 1000
+        package var scheduledEvents = 100_000
+        /// The longest that a notification may ask to be worth a push.
+        package var notificationTime: Duration = .seconds(30 * 86_400)
         package var broadcastThreshold = 100_000
         package var holdOff: Duration = .seconds(30)
         /// Nil: unbounded.

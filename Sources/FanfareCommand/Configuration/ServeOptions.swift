@@ -190,6 +190,9 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("inbox-recovery"), help: .setting("inbox_recovery")) var inboxRecovery: String?
     @Option(name: .customLong("dead-letter-limit"), help: .setting("dead_letter_limit")) var deadLetterLimit: String?
     @Option(name: .customLong("dead-letter-ttl"), help: .setting("dead_letter_ttl")) var deadLetterTTL: String?
+    @Option(name: .customLong("muted-streamers"), help: .setting("muted_streamers")) var mutedStreamers: String?
+    @Option(name: .customLong("scheduled-events"), help: .setting("scheduled_events")) var scheduledEvents: String?
+    @Option(name: .customLong("notification-ttl"), help: .setting("notification_ttl")) var notificationTTL: String?
     @Option(name: .customLong("broadcast-threshold"), help: .setting("broadcast_threshold")) var broadcastThreshold:
         String?
     @Option(name: .customLong("hold-off"), help: .setting("hold_off")) var holdOff: String?
@@ -217,6 +220,9 @@ struct RoomOptions: ParsableArguments {
             "inbox_recovery": self.inboxRecovery,
             "dead_letter_limit": self.deadLetterLimit,
             "dead_letter_ttl": self.deadLetterTTL,
+            "muted_streamers": self.mutedStreamers,
+            "scheduled_events": self.scheduledEvents,
+            "notification_ttl": self.notificationTTL,
             "broadcast_threshold": self.broadcastThreshold,
             "hold_off": self.holdOff,
             "fanout_rate": self.fanoutRate,

@@ -10,8 +10,6 @@ extension MethodRouter {
     private static let maximumTags = 20
     private static let maximumTag = 64
     private static let maximumType = 64
-    /// In seconds: 30 days.
-    private static let maximumTimeToLive = 30 * 86_400
     private static let plainTypes: Set<String> = ["stream.live", "follow", "mention", "raid", "subscription"]
 
     // MARK: Streams
@@ -53,7 +51,7 @@ extension MethodRouter {
         let notification = NotificationRequest(
             audience: try MethodRouter.audience(parameters), type: try MethodRouter.notificationType(parameters),
             data: try parameters.data("data"), idempotencyKey: try parameters.idempotencyKey(),
-            timeToLive: try MethodRouter.timeToLive(parameters))
+            timeToLive: try self.timeToLive(parameters))
         if let text = try parameters.string("at") {
             guard let time = Timestamp(rfc3339: text) else {
                 throw .badRequest("'at' is no time like 2026-01-31T12:00:00Z")
@@ -65,10 +63,11 @@ extension MethodRouter {
         return ["event_id": .string(event.description)]
     }
 
-    private static func timeToLive(_ parameters: Parameters) throws(FanfareError) -> Int? {
+    private func timeToLive(_ parameters: Parameters) throws(FanfareError) -> Int? {
         guard let seconds = try parameters.integer("ttl_s") else { return nil }
-        guard (1...Int64(MethodRouter.maximumTimeToLive)).contains(seconds) else {
-            throw .badRequest("'ttl_s' is 1 to \(MethodRouter.maximumTimeToLive)")
+        guard (1...Int64(self.maximumTimeToLive)).contains(seconds) else {
+            if seconds > 0 { Count(label: "fanfare_limits_reached_total", dimensions: [("limit", "ttl")]).increment() }
+            throw .badRequest("'ttl_s' is 1 to \(self.maximumTimeToLive)")
         }
         return Int(seconds)
     }

@@ -8,10 +8,15 @@ package struct MethodRouter: Sendable {
     let operations: any NodeOperations
     /// Bytes of a payload.
     let maximumData: Int
+    /// The longest `ttl_s`, in seconds.
+    let maximumTimeToLive: Int
 
-    package init(operations: any NodeOperations, maximumData: Int = 64 << 10) {
+    package init(
+        operations: any NodeOperations, maximumData: Int = 64 << 10, maximumTimeToLive: Int = 30 * 86_400
+    ) {
         self.operations = operations
         self.maximumData = maximumData
+        self.maximumTimeToLive = maximumTimeToLive
     }
 
     /// - Parameter parameters: a JSON object; empty for none.

@@ -101,7 +101,7 @@ extension Session {
 
     /// - Returns: whether it was given, now or before.
     @discardableResult
-    private func give(_ push: InboxPush) -> Bool {
+    func give(_ push: InboxPush) -> Bool {
         if push.sequence > 0 {
             guard push.sequence > self.inboxSequence ?? 0 else { return true }
             guard self.mayGive(push) else { return false }
@@ -240,24 +240,6 @@ extension Session {
         if tail.isTruncated { return self.close(.insufficientState) }
         for entry in tail.entries { self.give(InboxPush(entry)) }
     }
-
-    /// The store was away when the client connected: it is given what came since.
-    private func catchUpByTime() async throws(FanfareError) {
-        let page = try await self.services.backend.notifications(
-            InboxQuery(user: self.user, limit: Session.entriesByTime))
-        guard case .connected = self.phase, self.inboxSequence == nil else { return }
-        guard self.inboxReads == 0 else { return self.doubtInbox() }
-        let opened = self.inboxOpened?.milliseconds ?? self.wallClock.milliseconds
-        let isNew = { (entry: InboxEntry) in entry.createdAt.milliseconds >= opened - Session.clockSkew }
-        let entries = page.entries.prefix(while: isNew)
-        if entries.count == Session.entriesByTime { return self.close(.insufficientState) }
-        self.inboxSequence = page.entries.dropFirst(entries.count).first?.sequence ?? 0
-        for entry in entries.reversed() { self.give(InboxPush(entry)) }
-    }
-
-    private static var entriesByTime: Int { 200 }
-    /// Milliseconds by which the clock of the database may differ from the node's.
-    private static var clockSkew: Int64 { 5000 }
 }
 
 /// Why a session holds its pushes.

@@ -67,6 +67,7 @@ struct MetricDescription: Sendable {
         "fanfare_retries_total": .init("Retries, by operation."),
         "fanfare_session_overruns_total": .init(
             "Sessions ended because more waited for their connect or inbox than may."),
+        "fanfare_limits_reached_total": .init("Requests refused because as many as may be are there, by limit."),
         "fanfare_rate_limited_total": .init("Requests refused by a rate limit."),
         "fanfare_idempotency_keys": .init("Idempotency keys that came through here and are remembered."),
         // Durable work.

@@ -47,6 +47,10 @@ package struct PostgresConfiguration: Sendable {
     package var directRecipients = 2000
     /// Followers from whom on an event is written once for each shard, and read together with the inbox. 0: never.
     package var broadcastThreshold = 100_000
+    /// Streamers that one user can have muted within a day. A session reads them all.
+    package var mutedStreamersLimit = 1000
+    /// Scheduled events that wait at the most.
+    package var scheduledEventsLimit = 100_000
     /// Events that one look for those of a kind goes through at the most, where no index leads to them.
     package var eventsSearched = 100_000
     /// How long after its start a stream that ended goes on when it is started again, without another event.

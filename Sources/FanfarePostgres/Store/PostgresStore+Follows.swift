@@ -1,5 +1,6 @@
 package import FanfareEngines
 package import FanfareModel
+import Metrics
 
 extension PostgresStore {
     @discardableResult
@@ -28,7 +29,11 @@ extension PostgresStore {
             case .keep: return false
             case .remove: return try session.unmute(streamer, for: user)
             case .set(let until):
-                try session.mute(streamer, until: until, for: user)
+                let limit = self.configuration.mutedStreamersLimit
+                guard try session.mute(streamer, until: until, for: user, limit: limit) else {
+                    self.metrics.mutesRefused.increment()
+                    throw FanfareError.limitExceeded("more than \(limit) muted streamers")
+                }
                 return true
             }
         }

@@ -196,23 +196,21 @@ extension PostgresSession {
     // MARK: Muted streamers
 
     /// The caller holds the lock on the user's follows.
-    /// - Throws: 106 where there are too many.
-    func mute(_ streamer: Int64, until: Timestamp, for user: Int64) throws {
+    /// - Returns: false where `limit` others are muted: nothing was done.
+    func mute(_ streamer: Int64, until: Timestamp, for user: Int64, limit: Int) throws(PostgresError) -> Bool {
         // Quiet hours put pushes off for less than a day: what happened in a mute is still known then.
         try self.query(
             "DELETE FROM streamer_mutes WHERE user_id = $1 AND until <= now() - interval '1 day'", [.int8(user)])
         let muted = try self.query(
             "SELECT count(*) FROM streamer_mutes WHERE user_id = $1 AND streamer <> $2", [.int8(user), .int8(streamer)])
-        guard try muted.int(0, 0) < UserPreferences.mutedStreamersLimit else {
-            throw FanfareError.limitExceeded(
-                "more than \(UserPreferences.mutedStreamersLimit) muted streamers")
-        }
+        guard try muted.int(0, 0) < limit else { return false }
         try self.touchPreferences(of: user)
         try self.query(
             """
             INSERT INTO streamer_mutes (user_id, streamer, since, until) VALUES ($1, $2, clock_timestamp(), \(Self.time("$3")))
             ON CONFLICT (user_id, streamer) DO UPDATE SET until = EXCLUDED.until
             """, [.int8(user), .int8(streamer), .int8(until.milliseconds)])
+        return true
     }
 
     /// - Returns: whether the streamer was muted.

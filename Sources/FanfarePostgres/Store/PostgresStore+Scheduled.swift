@@ -4,8 +4,7 @@ import Logging
 import Metrics
 
 extension PostgresStore {
-    /// Events that wait at the most, how far ahead one may lie, and for how long those that are settled are listed.
-    private static let waitingLimit = 100_000
+    /// How far ahead one may lie, and for how long those that are settled are listed.
     private static let horizon = "366 days"
     private static let keptFor = "7 days"
 
@@ -26,8 +25,10 @@ extension PostgresStore {
             guard try state.bool(0, 1) else {
                 throw FanfareError.badRequest("'at' is farther ahead than \(Self.horizon)")
             }
-            guard try state.int(0, 0) < Self.waitingLimit else {
-                throw FanfareError.limitExceeded("\(Self.waitingLimit) scheduled events wait")
+            let limit = self.configuration.scheduledEventsLimit
+            guard try state.int(0, 0) < limit else {
+                self.metrics.schedulesRefused.increment()
+                throw FanfareError.limitExceeded("\(limit) scheduled events wait")
             }
             return try session.query(
                 """

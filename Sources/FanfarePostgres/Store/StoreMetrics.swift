@@ -13,6 +13,8 @@ struct StoreMetrics: Sendable {
     let outboxLag = Gauge(label: "fanfare_outbox_lag_seconds")
     let scheduledEvents = Gauge(label: "fanfare_scheduled_events")
     let scheduledLag = Gauge(label: "fanfare_scheduled_events_lag_seconds")
+    let schedulesRefused = Counter(label: "fanfare_limits_reached_total", dimensions: [("limit", "scheduled_events")])
+    let mutesRefused = Counter(label: "fanfare_limits_reached_total", dimensions: [("limit", "muted_streamers")])
     let openJobs = Gauge(label: "fanfare_fanout_backlog", dimensions: [("stage", "jobs")])
     let deadLetters = Gauge(label: "fanfare_dead_letters")
     let oldestDeadLetter = Gauge(label: "fanfare_dead_letters_oldest_seconds")

@@ -30,8 +30,13 @@ struct Publish: AsyncParsableCommand {
     func run() async throws {
         try await reporting {
             let data = Bytes(self.data.utf8)
-            guard JSONScanner.isValid(data) else {
-                throw CommandError("the data is no JSON: strings stand in double quotes")
+            do throws(JSONError) {
+                try JSONScanner.validate(data)
+            } catch {
+                throw CommandError(
+                    error.problem == .tooDeep
+                        ? "the data is nested more than \(JSONScanner.maximumDepth) levels deep"
+                        : "the data is no JSON: strings stand in double quotes")
             }
             var parameters: [JSON.Member] = [.init("channel", .string(self.channel)), .init("data", .raw(data))]
             if let key = self.idempotencyKey { parameters.append(.init("idempotency_key", .string(key))) }

@@ -57,6 +57,8 @@ final class NodeRuntime: Service {
             database.fanoutPriorities = configuration.limits.fanoutPriorities
             database.deadLetterLimit = configuration.limits.deadLetterLimit
             database.deadLetterTime = configuration.limits.deadLetterTime
+            database.mutedStreamersLimit = configuration.limits.mutedStreamers
+            database.scheduledEventsLimit = configuration.limits.scheduledEvents
             database.queueLimit = configuration.limits.databaseQueue
             database.queueTimeout = configuration.limits.databaseQueueTime
             database.statementTimeout = configuration.limits.statementTimeout
@@ -81,16 +83,20 @@ final class NodeRuntime: Service {
             wallClock: surroundings.wallClock, now: { main.now }, logger: logger)
 
         let maximumData = configuration.limits.dataBytes
+        let maximumTimeToLive = Int(configuration.limits.notificationTime.components.seconds)
         self.node = Node(
             NodeConfiguration(configuration, version: Version.current), loops: loops.loops, broker: self.broker,
             store: self.store, tokens: tokens, surroundings: surroundings, logger: logger
         ) { node, method, data, caller async throws(FanfareError) in
-            try await MethodRouter(operations: node, maximumData: maximumData).callRemote(method, data, by: caller)
+            try await MethodRouter(
+                operations: node, maximumData: maximumData, maximumTimeToLive: maximumTimeToLive
+            ).callRemote(method, data, by: caller)
         }
 
         let router = GatewayRouter(context: GatewayRequestContext.self)
         ServerAPI(
-            methods: MethodRouter(operations: self.node, maximumData: maximumData),
+            methods: MethodRouter(
+                operations: self.node, maximumData: maximumData, maximumTimeToLive: maximumTimeToLive),
             key: configuration.apiKey.flatMap { APIKey($0) }
         ).addRoutes(to: router)
         UpgradeRoute.add(to: router, path: "/connection/websocket")

@@ -114,7 +114,7 @@ import Testing
                 """
                 INSERT INTO streamer_mutes (user_id, streamer, since, until)
                 SELECT u.id, 1000000 + n, now(), now() + interval '1 hour'
-                FROM users u, generate_series(1, \(UserPreferences.mutedStreamersLimit - 1)) n WHERE u.name = 'ada'
+                FROM users u, generate_series(1, 999) n WHERE u.name = 'ada'
                 """)
             try await store.follow(Follow(user: ada, streamer: bob, keepsNotify: true, mute: .set(until)))
             try await store.follow(Follow(user: ada, streamer: bob, keepsNotify: true, mute: .set(until)))
@@ -128,6 +128,29 @@ import Testing
             try await database.execute(
                 "UPDATE streamer_mutes SET until = now() - interval '2 days' WHERE streamer = 1000001")
             try await store.follow(Follow(user: ada, streamer: eve, keepsNotify: true, mute: .set(until)))
+        }
+    }
+
+    @Test(arguments: [0, 1, 3]) func noMoreMutesThanMayBe(limit: Int) async throws {
+        try await Database.withStore({ $0.mutedStreamersLimit = limit }) { store, database in
+            let (ada, until) = (try user("ada"), Timestamp(milliseconds: 4_102_444_800_000))
+            func mute(_ number: Int, for user: UserID) async throws {
+                let streamer = UserID(unchecked: "s\(number)")
+                try await codes { try await store.follow(Follow(user: user, streamer: streamer, mute: .set(until))) }
+            }
+            for number in 0..<limit { try await mute(number, for: ada) }
+            if limit > 0 { try await mute(0, for: ada) }
+            for _ in 0..<2 {
+                await #expect(throws: FanfareErrorCode(106)) { try await mute(limit, for: ada) }
+            }
+            #expect(try await database.count("SELECT count(*) FROM follows") == limit)
+            #expect(try await store.preferences(of: ada).mutedStreamers.count == limit)
+            // Of each user.
+            if limit > 0 {
+                try await mute(0, for: user("eve"))
+                #expect(try await store.unfollow(user: ada, streamer: user("s0")))
+                try await mute(limit, for: ada)
+            }
         }
     }
 

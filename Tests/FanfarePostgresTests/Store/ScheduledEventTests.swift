@@ -139,21 +139,24 @@ import Testing
         }
     }
 
-    @Test func noMoreThanMayWait() async throws {
-        try await Database.withStore { store, database in
+    @Test(arguments: [1, 3]) func noMoreThanMayWait(limit: Int) async throws {
+        try await Database.withStore({ $0.scheduledEventsLimit = limit }) { store, database in
             let ada = try user("ada")
             try await store.ensureUsers([ada])
-            try await database.execute(
-                """
-                INSERT INTO scheduled_events (due_at, run_at, type, data)
-                SELECT now() + interval '1 day', now() + interval '1 day', 'raid', '1' FROM generate_series(1, 99999)
-                """)
-            _ = try await store.schedule(self.request(.users([ada])), at: Self.past)
+            let hour = try await self.soon(database, "1 hour")
+            var ids: [Int64] = []
+            for _ in 1..<limit { ids.append(try await store.schedule(self.request(.users([ada])), at: hour)) }
+            ids.append(try await store.schedule(self.request(.users([ada]), key: "last"), at: Self.past))
             await #expect(throws: FanfareErrorCode(106)) {
-                try await codes { try await store.schedule(self.request(.users([ada])), at: Self.past) }
+                try await codes { try await store.schedule(self.request(.users([ada]), key: "new"), at: Self.past) }
             }
+            // Who repeats a call gets its result.
+            let last = try await store.schedule(self.request(.users([ada]), key: "last"), at: Self.past)
+            #expect(last == ids.last)
             #expect(try await store.sendScheduled(limit: 10).sent == 1)
-            _ = try await store.schedule(self.request(.users([ada])), at: Self.past)
+            try await store.cancelScheduled(store.schedule(self.request(.users([ada]), key: "new"), at: hour))
+            _ = try await store.schedule(self.request(.users([ada])), at: hour)
+            #expect(try await store.scheduledEvents(ScheduledEventFilter()).count == limit)
         }
     }
 }
