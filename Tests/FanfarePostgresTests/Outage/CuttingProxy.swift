@@ -1,3 +1,5 @@
+import FanfarePostgres
+import FanfareTesting
 import Glibc
 import Synchronization
 
@@ -7,7 +9,13 @@ final class CuttingProxy: Sendable {
     let port: Int
     private let listener: Int32
     private let server: Int
-    private let armed = Mutex<[UInt8]?>(nil)
+    private let armed = Mutex<Cut?>(nil)
+    private let count = Mutex(0)
+
+    private struct Cut {
+        var text: [UInt8]
+        var skipping: Int
+    }
 
     init(to server: Int) throws {
         self.server = server
@@ -33,7 +41,13 @@ final class CuttingProxy: Sendable {
     }
 
     /// Cuts the next connection whose client sends `text`, once the server has answered.
-    func cut(after text: String) { self.armed.withLock { $0 = Array(text.utf8) } }
+    /// - Parameter skipping: how often it may be sent before.
+    func cut(after text: String, skipping: Int = 0) {
+        self.armed.withLock { $0 = Cut(text: Array(text.utf8), skipping: skipping) }
+    }
+    /// How many were cut.
+    var cuts: Int { self.count.withLock { $0 } }
+    func disarm() { self.armed.withLock { $0 = nil } }
     var isArmed: Bool { self.armed.withLock { $0 != nil } }
 
     func close() { shutdown(self.listener, Int32(SHUT_RDWR)) }
@@ -77,11 +91,35 @@ final class CuttingProxy: Sendable {
 
     private func matches(_ bytes: ArraySlice<UInt8>) -> Bool {
         self.armed.withLock { armed in
-            guard let text = armed, bytes.contains(text) else { return false }
+            guard let cut = armed, bytes.contains(cut.text) else { return false }
+            armed?.skipping -= 1
+            guard cut.skipping == 0 else { return false }
             armed = nil
+            self.count.withLock { $0 += 1 }
             return true
         }
     }
+}
+
+/// A store that reaches its server through a proxy, and a connection beside it.
+func withCuttingProxy(
+    _ change: (inout PostgresConfiguration) -> Void = { _ in },
+    _ body: (PostgresStore, PostgresConnection, CuttingProxy) async throws -> Void
+) async throws {
+    let server = try PostgresServer.shared()
+    let direct = try PostgresConfiguration(url: try server.createDatabase())
+    _ = try await PostgresStore.migrate(direct)
+    let database = try PostgresConnection(direct)
+    let proxy = try CuttingProxy(to: server.port)
+    var configuration = try PostgresConfiguration(
+        url: "postgres://postgres@127.0.0.1:\(proxy.port)/\(try await database.databaseName())?sslmode=disable")
+    configuration.probeInterval = .seconds(1000)
+    change(&configuration)
+    let store = try PostgresStore(configuration, logger: .silent)
+    store.start()
+    try await body(store, database, proxy)
+    await store.stop()
+    proxy.close()
 }
 
 private func startThread(_ body: @escaping @Sendable () -> Void) {

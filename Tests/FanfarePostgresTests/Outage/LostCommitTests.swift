@@ -6,28 +6,8 @@ import Testing
 
 /// COMMIT was done and its answer was lost: every unit is run again and finds what it did.
 @Suite struct LostCommitTests {
-    private func withProxy(
-        _ change: (inout PostgresConfiguration) -> Void = { _ in },
-        _ body: (PostgresStore, PostgresConnection, CuttingProxy) async throws -> Void
-    ) async throws {
-        let server = try PostgresServer.shared()
-        let direct = try PostgresConfiguration(url: try server.createDatabase())
-        _ = try await PostgresStore.migrate(direct)
-        let database = try PostgresConnection(direct)
-        let proxy = try CuttingProxy(to: server.port)
-        var configuration = try PostgresConfiguration(
-            url: "postgres://postgres@127.0.0.1:\(proxy.port)/\(try await database.databaseName())?sslmode=disable")
-        configuration.probeInterval = .seconds(1000)
-        change(&configuration)
-        let store = try PostgresStore(configuration, logger: .silent)
-        store.start()
-        try await body(store, database, proxy)
-        await store.stop()
-        proxy.close()
-    }
-
     @Test(arguments: [2000, 4]) func units(direct: Int) async throws {
-        try await self.withProxy({ $0.directRecipients = direct }) { store, database, proxy in
+        try await withCuttingProxy({ $0.directRecipients = direct }) { store, database, proxy in
             let (ada, bob, shard) = (try user("ada"), try user("bob"), Shard(index: 3))
             func losing<Value>(_ body: () async throws -> Value) async throws -> Value {
                 proxy.cut(after: "COMMIT")
@@ -88,7 +68,7 @@ import Testing
 
     /// The call that runs again knows its own work from another one's.
     @Test func deadLetters() async throws {
-        try await self.withProxy { store, database, proxy in
+        try await withCuttingProxy { store, database, proxy in
             try await store.ensureUsers([])
             try await database.execute(
                 """
