@@ -36,6 +36,7 @@ package protocol Store: Sendable {
     /// One transaction: stream row, event row, outbox row. The same idempotency key with the same content gets the first
     /// result; with another content 1006. A second start while live: 1001.
     func startStream(_ start: StreamStart) async throws(FanfareError) -> StartedStream
+    /// Within the hold-off after its start nothing more is sent of its event, unless it is started again.
     /// - Throws: 1002 where it is not live.
     func stopStream(_ which: StreamReference) async throws(FanfareError) -> StreamRecord
     /// One transaction: event row, recipients or audience, outbox row.
@@ -251,6 +252,8 @@ package enum EventState: String, Sendable, Hashable, CaseIterable {
     /// Accepted, and not relayed yet.
     case waiting
     case running, paused, cancelled, done
+    /// Its stream ended within the hold-off: nothing more is sent, unless the stream goes on.
+    case stopped
 }
 
 package struct EventStatus: Sendable, Hashable {

@@ -4,7 +4,7 @@ package import FanfareProtocol
 package struct EventQuery: Sendable, Hashable {
     /// The most that one request answers.
     package static let largestPage = 200
-    package static let states = ["waiting", "running", "paused", "cancelled", "done"]
+    package static let states = ["waiting", "running", "paused", "stopped", "cancelled", "done"]
 
     /// Nil: those that are not complete.
     package var state: String?

@@ -34,6 +34,10 @@ struct FanoutJob: Sendable, Hashable {
         j.is_withdrawal, f.is_broadcast AND j.streamer IS NOT NULL AS is_for_all, f.budget
         """
 
+    /// Whether a job's event lets it be worked. Of one that was given up only what is left to count, or is replayed, has
+    /// jobs.
+    fileprivate static let goesOn = "(j.is_withdrawal OR f.state IN (0, 3) AND f.held_until IS NULL)"
+
     fileprivate init(_ rows: PostgresRows, _ row: Int) throws(PostgresError) {
         self.id = try rows.int64(row, 0)
         self.event = EventID(try rows.int64(row, 1))
@@ -149,7 +153,7 @@ extension PostgresSession {
                 ORDER BY j.id
             ) AS place
             FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
-            WHERE j.shard = ANY($1) AND j.state = 0 AND NOT j.is_written AND (j.is_withdrawal OR f.state = 0)
+            WHERE j.shard = ANY($1) AND j.state = 0 AND NOT j.is_written AND \(FanoutJob.goesOn)
             """,
             """
             WHERE place = 1 AND run_at <= clock_timestamp()
@@ -162,7 +166,7 @@ extension PostgresSession {
             """
             SELECT \(FanoutJob.columns) FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
             WHERE j.id = $1 AND j.state = 0 AND NOT j.is_written AND j.run_at <= clock_timestamp()
-                AND (j.is_withdrawal OR f.state = 0)
+                AND \(FanoutJob.goesOn)
             """, "", [.int8(id)]
         ).first
     }

@@ -13,18 +13,13 @@ struct FanoutLogEntry: Sendable, Hashable {
     /// Recipients, where they were counted.
     var total: Int?
     var state: FanoutState
+    /// Nothing is written of it for now: see `FanoutPhase`.
+    var isHeld: Bool
 
     /// About how many of its recipients are in `count` of its shards.
     func recipients(in count: Int) -> Int {
         self.isLarge ? 0 : ((self.total ?? 0) * count + self.shards.count - 1) / max(1, self.shards.count)
     }
-}
-
-/// As `fanouts.state` has it.
-enum FanoutState: Int16, Sendable {
-    case open = 0
-    case paused = 1
-    case cancelled = 2
 }
 
 /// A shard's row, locked.
@@ -45,7 +40,7 @@ struct FanoutTakeUp: Sendable, Hashable {
     var portions: [Portion] = []
     /// What becomes jobs.
     var jobs: [(entry: FanoutLogEntry, shard: Shard)] = []
-    /// What was withdrawn before it was written.
+    /// What was withdrawn or given up before it was written.
     var skipped: Set<EventID> = []
     /// Where the shards are afterwards; those that nothing concerns are left out.
     var positions: [Shard: Int64] = [:]
@@ -73,15 +68,15 @@ struct FanoutTakeUp: Sendable, Hashable {
             for shard in entry.shards {
                 guard let row = rows[shard], row.position < entry.number else { continue }
                 self.positions[shard] = entry.number
-                if entry.state == .cancelled {
+                if entry.state == .cancelled || entry.state == .stopped {
                     self.skipped.insert(entry.event)
                     continue
                 }
                 let lane = entry.streamer.map { Lane(shard: shard, streamer: $0) }
                 let isBehind = lane.map { busy.contains($0) } ?? false
-                if queues || entry.isLarge || entry.state == .paused || isBehind {
+                if queues || entry.isLarge || entry.state == .paused || entry.isHeld || isBehind {
                     self.jobs.append((entry, shard))
-                    if let lane, entry.state == .open { busy.insert(lane) }
+                    if let lane, entry.state == .open, !entry.isHeld { busy.insert(lane) }
                     continue
                 }
                 if index == nil {
@@ -99,7 +94,8 @@ extension PostgresSession {
     func fanoutLog(after number: Int64, limit: Int) throws(PostgresError) -> [FanoutLogEntry] {
         let rows = try self.query(
             """
-            SELECT number, event_id, streamer, reach, shards, is_large, total, state FROM fanouts
+            SELECT number, event_id, streamer, reach, shards, is_large, total, state, held_until IS NOT NULL
+            FROM fanouts
             WHERE completed_at IS NULL AND number > $1 ORDER BY number LIMIT $2
             """, [.int8(number), .int8(Int64(limit))])
         var entries: [FanoutLogEntry] = []
@@ -111,7 +107,8 @@ extension PostgresSession {
                     streamer: try rows.int64OrNil(row, 2), reach: Int16(try rows.int64(row, 3)),
                     shards: try rows.int64s(row, 4).map { Shard(index: Int($0)) }, isLarge: try rows.bool(row, 5),
                     total: try rows.int64OrNil(row, 6).map(Int.init),
-                    state: FanoutState(rawValue: Int16(try rows.int64(row, 7))) ?? .open))
+                    state: FanoutState(rawValue: Int16(try rows.int64(row, 7))) ?? .open,
+                    isHeld: try rows.bool(row, 8)))
         }
         return entries
     }
@@ -123,7 +120,7 @@ extension PostgresSession {
             """
             SELECT DISTINCT j.shard, j.streamer FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
             WHERE j.shard = ANY($1) AND j.streamer = ANY($2) AND j.state = 0 AND NOT j.is_written
-                AND NOT j.is_withdrawal AND f.state = 0
+                AND NOT j.is_withdrawal AND f.state = 0 AND f.held_until IS NULL
             """, [.shards(shards), .int8s(streamers)])
         var lanes: Set<FanoutTakeUp.Lane> = []
         for row in rows.indices {
@@ -135,13 +132,16 @@ extension PostgresSession {
 
     func insertJobs(_ jobs: [(entry: FanoutLogEntry, shard: Shard)]) throws(PostgresError) {
         guard !jobs.isEmpty else { return }
-        // Ids in the order of the log.
+        // Ids in the order of the log. Locked, so that whoever ends an event meanwhile finds the jobs, or is found.
         try self.query(
             """
             INSERT INTO fanout_jobs (event_id, streamer, shard, reach, user_ids)
             SELECT p.event_id, f.streamer, p.shard, f.reach, COALESCE(n.user_ids, '{}')
             FROM unnest($1::bigint[], $2::smallint[]) WITH ORDINALITY AS p (event_id, shard, place)
-            JOIN fanouts f ON f.event_id = p.event_id
+            JOIN (
+                SELECT event_id, streamer, reach FROM fanouts
+                WHERE event_id = ANY($1) AND state IN (0, 1) ORDER BY event_id FOR SHARE
+            ) f ON f.event_id = p.event_id
             LEFT JOIN fanout_named n ON n.event_id = p.event_id AND n.shard = p.shard
             ORDER BY p.place
             """, [.int8s(jobs.map(\.entry.event.rawValue)), .shards(jobs.map(\.shard))])

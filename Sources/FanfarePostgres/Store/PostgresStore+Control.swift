@@ -9,27 +9,19 @@ extension PostgresStore {
             let waits = try !session.query(
                 "SELECT FROM outbox WHERE event_id = $1 FOR UPDATE", [.int8(event.rawValue)]
             ).isEmpty
-            let rows = try session.query(
-                "SELECT state, completed_at IS NOT NULL FROM fanouts WHERE event_id = $1 FOR UPDATE",
-                [.int8(event.rawValue)])
-            guard !rows.isEmpty else { throw FanfareError.badRequest("unknown event_id") }
-            let state = FanoutState(rawValue: Int16(try rows.int64(0, 0))) ?? .open
-            switch control {
-            case .cancel:
-                if state != .cancelled { try session.cancel(event, isRelayed: !waits, call) }
-                return .cancelled
-            case .pause, .resume:
-                guard state != .cancelled else { throw FanfareError.badRequest("the event was cancelled") }
-                if try rows.bool(0, 1) {
-                    guard control == .resume else { throw FanfareError.badRequest("the event is done") }
-                    return .done
-                }
-                let next = control == .pause ? FanoutState.paused : .open
+            guard var phase = try session.lockPhase(of: event) else {
+                throw FanfareError.badRequest("unknown event_id")
+            }
+            let before = phase
+            try phase.control(control)
+            if phase.state == .cancelled {
+                if before.state != .cancelled { try session.cancel(event, isRelayed: !waits, call) }
+            } else if phase != before {
                 try session.query(
                     "UPDATE fanouts SET state = $2 WHERE event_id = $1",
-                    [.int8(event.rawValue), .int2(next.rawValue)])
-                return next == .paused ? .paused : waits ? .waiting : .running
+                    [.int8(event.rawValue), .int2(phase.state.rawValue)])
             }
+            return phase.shown(isRelayed: !waits)
         }
     }
 }
@@ -45,7 +37,7 @@ extension PostgresSession {
         try self.settle(letters, as: .discard, by: call)
         try self.query(
             """
-            UPDATE fanouts SET state = 2,
+            UPDATE fanouts SET state = 2, held_until = NULL,
                 completed_at = CASE WHEN $2 THEN completed_at ELSE COALESCE(completed_at, clock_timestamp()) END,
                 shards_total = CASE WHEN $2 THEN shards_total ELSE 0 END
             WHERE event_id = $1

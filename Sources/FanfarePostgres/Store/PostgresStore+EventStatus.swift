@@ -52,7 +52,7 @@ extension PostgresSession {
                         t.lately
                         / GREATEST(0.001, LEAST(10, extract(epoch FROM clock_timestamp() - f.relayed_at)))
                 END * 1000, 0)::bigint,
-                e.id, u.name
+                e.id, u.name, f.held_until IS NOT NULL
             FROM events e JOIN fanouts f ON f.event_id = e.id
             LEFT JOIN users u ON u.id = e.streamer
             CROSS JOIN LATERAL (
@@ -76,7 +76,7 @@ extension PostgresSession {
         var parameters: [PostgresValue] = [.int8(filter.before?.rawValue ?? .max)]
         let states = filter.states ?? Set(EventState.allCases)
         // What is open has an index of its own; of the rest one look goes so far and no farther.
-        let isOpen = filter.states.map { $0.isDisjoint(with: [.done, .cancelled]) } ?? true
+        let isOpen = filter.states.map { $0.isDisjoint(with: [.done, .cancelled, .stopped]) } ?? true
         var floor: Int64 = 0
         if isOpen {
             conditions.append("f.completed_at IS NULL")
@@ -120,14 +120,15 @@ extension PostgresSession {
 }
 
 extension EventState {
-    /// Of a row `f` of `fanouts`: the same as `PostgresRows.eventStatus` makes of it.
+    /// Of a row `f` of `fanouts`: the same as `FanoutPhase.shown`.
     fileprivate var condition: String {
         switch self {
-        case .waiting: "f.state = 0 AND f.completed_at IS NULL AND f.number IS NULL"
-        case .running: "f.state = 0 AND f.completed_at IS NULL AND f.number IS NOT NULL"
+        case .waiting: "f.state = 0 AND f.held_until IS NULL AND f.completed_at IS NULL AND f.number IS NULL"
+        case .running: "f.state = 0 AND f.held_until IS NULL AND f.completed_at IS NULL AND f.number IS NOT NULL"
         case .paused: "f.state = 1 AND f.completed_at IS NULL"
         case .cancelled: "f.state = 2"
-        case .done: "f.state <> 2 AND f.completed_at IS NOT NULL"
+        case .done: "f.state IN (0, 1) AND f.completed_at IS NOT NULL"
+        case .stopped: "f.state = 3 OR f.state = 0 AND f.held_until IS NOT NULL AND f.completed_at IS NULL"
         }
     }
 }
@@ -136,19 +137,16 @@ extension PostgresRows {
     fileprivate func eventStatus(_ row: Int) throws(PostgresError) -> EventStatus {
         let completedAt = try self.timestampOrNil(row, 2)
         let recipients = try self.int(row, 5)
-        let state: EventState =
-            switch try self.int(row, 8) {
-            case 2: .cancelled
-            case _ where completedAt != nil: .done
-            case 1: .paused
-            default: try self.bool(row, 9) ? .running : .waiting
-            }
+        let phase = FanoutPhase(
+            state: FanoutState(rawValue: Int16(try self.int64(row, 8))) ?? .open, isHeld: try self.bool(row, 16),
+            isDone: completedAt != nil)
         return EventStatus(
             event: EventID(try self.int64(row, 14)), type: try self.string(row, 0),
             streamer: try self.stringOrNil(row, 15).map(UserID.init(unchecked:)),
             acceptedAt: try self.timestamp(row, 1), shardsTotal: try self.int(row, 3),
             shardsDone: try self.int(row, 4), recipients: recipients, deliveredOnline: try self.int(row, 6),
-            deadLetters: try self.int(row, 7), completedAt: completedAt, state: state,
+            deadLetters: try self.int(row, 7), completedAt: completedAt,
+            state: phase.shown(isRelayed: try self.bool(row, 9)),
             total: try self.int64OrNil(row, 10).map(Int.init) ?? (completedAt == nil ? nil : recipients),
             withdrawn: try self.int(row, 11), priority: try self.int(row, 12),
             rate: Double(try self.int64(row, 13)) / 1000)

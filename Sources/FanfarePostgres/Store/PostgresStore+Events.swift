@@ -44,6 +44,7 @@ extension PostgresStore {
             name = streamer
         }
         let (stream, streamer) = (id, name)
+        let holdOff = self.configuration.holdOff.milliseconds
         return try await self.request("stop_stream") { session in
             // After a COMMIT whose answer was lost, the row is found by the call that ended it.
             let rows = try session.query(
@@ -53,15 +54,20 @@ extension PostgresStore {
                     FROM users u
                     WHERE u.id = s.streamer AND s.ended_at IS NULL
                         AND (s.id = $1 OR $1 IS NULL) AND (u.name = $2 OR $2 IS NULL)
-                    RETURNING s.id, u.name, s.title, s.tags, s.started_at, s.ended_at
+                    RETURNING s.id, u.name, s.title, s.tags, s.started_at, s.ended_at, s.event_id,
+                        s.started_at > clock_timestamp() - $4 * interval '1 millisecond'
                 )
                 SELECT * FROM ended
                 UNION ALL
-                SELECT s.id, u.name, s.title, s.tags, s.started_at, s.ended_at
+                SELECT s.id, u.name, s.title, s.tags, s.started_at, s.ended_at, NULL, false
                 FROM streams s JOIN users u ON u.id = s.streamer
                 WHERE s.ended_by = $3 AND (s.id = $1 OR $1 IS NULL) AND (u.name = $2 OR $2 IS NULL)
-                """, [.int8(stream), .text(streamer?.rawValue), .text(call)])
+                """, [.int8(stream), .text(streamer?.rawValue), .text(call), .int8(holdOff)])
             guard !rows.isEmpty else { throw FanfareError.notLive }
+            if let event = try rows.int64OrNil(0, 6) {
+                try session.holdEvent(
+                    EventID(event), of: try rows.int64(0, 0), holdOff: holdOff, isWithin: try rows.bool(0, 7))
+            }
             return StreamRecord(
                 id: String(try rows.int64(0, 0)), streamer: UserID(unchecked: try rows.string(0, 1)),
                 title: try rows.string(0, 2), tags: try rows.texts(0, 3), isLive: false,
@@ -131,6 +137,7 @@ extension PostgresSession {
         guard try !rows.bool(0, 3) else { throw FanfareError.alreadyLive }
         guard try rows.bool(0, 4) else { return nil }
         let (id, event) = (try rows.int64(0, 0), try rows.int64(0, 2))
+        guard try self.releaseEvent(EventID(event)) else { return nil }
         try self.query("UPDATE streams SET ended_at = NULL, ended_by = NULL WHERE id = $1", [.int8(id)])
         try self.query(
             """

@@ -18,6 +18,7 @@ extension PostgresStore {
         guard isDue else { return }
         await self.boundDeadLetters()
         await self.applyOpenLevels()
+        _ = try? await self.endHeldEvents()
         let counts = try? await self.fanout.run("maintain", as: .fanout) { session in
             try session.query(
                 """

@@ -7,7 +7,10 @@ import Testing
 /// COMMIT was done and its answer was lost: every unit is run again and finds what it did.
 @Suite struct LostCommitTests {
     @Test(arguments: [2000, 4]) func units(direct: Int) async throws {
-        try await withCuttingProxy({ $0.directRecipients = direct }) { store, database, proxy in
+        try await withCuttingProxy({
+            $0.directRecipients = direct
+            $0.holdOff = .zero
+        }) { store, database, proxy in
             let (ada, bob, shard) = (try user("ada"), try user("bob"), Shard(index: 3))
             func losing<Value>(_ body: () async throws -> Value) async throws -> Value {
                 proxy.cut(after: "COMMIT")

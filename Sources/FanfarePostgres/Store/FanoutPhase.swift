@@ -1,0 +1,172 @@
+package import FanfareEngines
+package import FanfareModel
+
+/// As `fanouts.state` has it.
+package enum FanoutState: Int16, Sendable, CaseIterable {
+    case open = 0
+    case paused = 1
+    case cancelled = 2
+    /// Its stream ended within the hold-off and did not go on: what was not sent then is not sent.
+    case stopped = 3
+}
+
+/// What operators and the streamer have made of an event's fan-out. Pure: every change of it goes through here.
+///
+/// A stream that ends within the hold-off *holds* its event: nothing more is written or pushed. The same stream, started
+/// again within the hold-off, lets it go on where it was; otherwise the event stays with those who have it.
+package struct FanoutPhase: Sendable, Hashable {
+    package var state: FanoutState
+    package var isHeld: Bool
+    /// All that was to be sent was sent, or nothing is left to send.
+    package let isDone: Bool
+
+    package init(state: FanoutState = .open, isHeld: Bool = false, isDone: Bool = false) {
+        self.state = state
+        self.isHeld = isHeld
+        self.isDone = isDone
+    }
+
+    /// The event's stream ended.
+    package mutating func streamStopped(isWithinHoldOff: Bool) {
+        guard isWithinHoldOff, !self.isDone, self.state == .open || self.state == .paused else { return }
+        self.isHeld = true
+    }
+
+    /// The event's stream is started again within the hold-off.
+    /// - Returns: whether the start joins the event; otherwise it is one of its own.
+    package mutating func streamResumed() -> Bool {
+        // Nodes with different options may not agree when the hold-off is over: what was given up stays so.
+        guard self.state != .stopped else { return false }
+        self.isHeld = false
+        return true
+    }
+
+    /// - Returns: whether what was not sent has to be given up now.
+    package mutating func holdOffPassed() -> Bool {
+        guard self.isHeld else { return false }
+        self.isHeld = false
+        guard !self.isDone, self.state == .open || self.state == .paused else { return false }
+        self.state = .stopped
+        return true
+    }
+
+    /// What an operator wants.
+    /// - Throws: 107 where that leaves nothing to control.
+    package mutating func control(_ control: EventControl) throws(FanfareError) {
+        switch (control, self.state) {
+        case (.cancel, _):
+            self.state = .cancelled
+            self.isHeld = false
+        case (_, .cancelled): throw .badRequest("the event was cancelled")
+        case (.pause, _) where self.isDone: throw .badRequest("the event is done")
+        case (_, .stopped): throw .badRequest("the event's stream ended: nothing more is sent")
+        case (.pause, _): self.state = .paused
+        case (.resume, _): if !self.isDone { self.state = .open }
+        }
+    }
+
+    /// - Parameter isRelayed: whether it has left the outbox.
+    package func shown(isRelayed: Bool) -> EventState {
+        switch self.state {
+        case .cancelled: .cancelled
+        case .stopped: .stopped
+        case _ where self.isDone: .done
+        case .paused: .paused
+        case .open: self.isHeld ? .stopped : isRelayed ? .running : .waiting
+        }
+    }
+}
+
+extension PostgresSession {
+    /// Locks the event's fan-out until the transaction ends. Whoever needs the outbox row, too, locks that first.
+    func lockPhase(of event: EventID) throws(PostgresError) -> FanoutPhase? {
+        let rows = try self.query(
+            "SELECT state, held_until IS NOT NULL, completed_at IS NOT NULL FROM fanouts WHERE event_id = $1 FOR UPDATE",
+            [.int8(event.rawValue)])
+        guard !rows.isEmpty else { return nil }
+        return FanoutPhase(
+            state: FanoutState(rawValue: Int16(try rows.int64(0, 0))) ?? .open, isHeld: try rows.bool(0, 1),
+            isDone: try rows.bool(0, 2))
+    }
+
+    /// The stream of a go-live ended: what was not sent is held, as long as the stream may go on.
+    func holdEvent(_ event: EventID, of stream: Int64, holdOff: Int64, isWithin: Bool) throws(PostgresError) {
+        guard isWithin, var phase = try self.lockPhase(of: event) else { return }
+        let before = phase
+        phase.streamStopped(isWithinHoldOff: isWithin)
+        guard phase != before else { return }
+        try self.query(
+            """
+            UPDATE fanouts SET held_until = s.started_at + $3 * interval '1 millisecond'
+            FROM streams s WHERE fanouts.event_id = $1 AND s.id = $2
+            """, [.int8(event.rawValue), .int8(stream), .int8(holdOff)])
+    }
+
+    /// The stream is started again.
+    /// - Returns: whether its event goes on.
+    func releaseEvent(_ event: EventID) throws(PostgresError) -> Bool {
+        guard var phase = try self.lockPhase(of: event) else { return false }
+        let wasHeld = phase.isHeld
+        guard phase.streamResumed() else { return false }
+        if wasHeld {
+            try self.query("UPDATE fanouts SET held_until = NULL WHERE event_id = $1", [.int8(event.rawValue)])
+        }
+        return true
+    }
+}
+
+extension PostgresStore {
+    /// Held events whose streams can no longer go on: gives up what was not sent. Done by whoever maintains the store.
+    /// - Returns: how many were given up.
+    @discardableResult
+    package func endHeldEvents() async throws(EngineError) -> Int {
+        let due = try await self.work("held_events") { session in
+            let rows = try session.query(
+                """
+                SELECT event_id FROM fanouts WHERE held_until <= clock_timestamp() ORDER BY held_until LIMIT 1000
+                """)
+            var events: [EventID] = []
+            for row in rows.indices { events.append(EventID(try rows.int64(row, 0))) }
+            return events
+        }
+        var count = 0
+        for event in due {
+            count += try await self.work("end_held_event") { session in try session.endHeldEvent(event) } ? 1 : 0
+        }
+        return count
+    }
+}
+
+extension PostgresSession {
+    /// - Returns: whether something was given up.
+    fileprivate func endHeldEvent(_ event: EventID) throws(PostgresError) -> Bool {
+        let waits = try !self.query(
+            "SELECT FROM outbox WHERE event_id = $1 FOR UPDATE", [.int8(event.rawValue)]
+        ).isEmpty
+        guard var phase = try self.lockPhase(of: event), phase.isHeld,
+            // It may have gone on meanwhile, and stopped again.
+            try self.query(
+                "SELECT held_until <= clock_timestamp() FROM fanouts WHERE event_id = $1", [.int8(event.rawValue)]
+            ).bool(0, 0)
+        else { return false }
+        let ends = phase.holdOffPassed()
+        try self.query(
+            """
+            UPDATE fanouts SET held_until = NULL, state = $2,
+                completed_at = CASE WHEN $3 THEN clock_timestamp() ELSE completed_at END,
+                shards_total = CASE WHEN $3 THEN 0 ELSE shards_total END
+            WHERE event_id = $1
+            """, [.int8(event.rawValue), .int2(phase.state.rawValue), .bool(ends && waits)])
+        guard ends else { return false }
+        try self.query("DELETE FROM outbox WHERE event_id = $1", [.int8(event.rawValue)])
+        // What was written is settled and counted as always. Dead letters stay what they are: operators decide.
+        try self.query(
+            """
+            DELETE FROM fanout_jobs j USING fanouts f
+            WHERE j.event_id = $1 AND f.event_id = $1 AND j.state = 0 AND NOT j.is_written AND NOT j.is_withdrawal
+                AND NOT j.is_replay AND NOT (f.is_broadcast AND j.cursor > 0)
+            """, [.int8(event.rawValue)])
+        try self.completeEvents([event])
+        return true
+    }
+}
