@@ -1,4 +1,5 @@
-"""What going live costs: rows of a big job, many small ones, small beside big, broadcasts, and reading the inbox.
+"""What going live costs: rows of a big job, many small ones, small beside big, those online first, broadcasts, and reading
+the inbox.
 
 Delays of events are the database's: from the row of the event to `completed_at`, by one clock. Every figure is the median
 of the runs; the runs of a figure and of its yardstick take turns.
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 
-PARTS = ("big", "small", "mixed", "inbox", "broadcast")
+PARTS = ("big", "small", "mixed", "inbox", "first", "broadcast")
 #: Followers of each small streamer.
 SMALL = 50
 #: Users whose inboxes are read.
@@ -289,29 +290,48 @@ class Fanout:
             })
         return {"rows": self.inbox_rows, "users": users, **medians(runs), "runs": runs}
 
+    def first(self, up):
+        """Accepted -> the last of those online, and the whole event in rows: with those online first, and without."""
+        online = min(1000, self.followers // 10)
+        results = {"online": online, "followers": self.followers}
+        for name, ahead in (("with", None), ("without", "0")):
+            self.cluster.script("down")
+            self.cluster.environment.pop("FANFARE_ONLINE_FIRST", None)
+            if ahead:
+                self.cluster.environment["FANFARE_ONLINE_FIRST"] = ahead
+            self.cluster.up(*up)
+            runs = []
+            with Listener(self, online, self.followers) as listener:
+                # One that does not count, as for the broadcast.
+                self.complete(listener.hear(self.notify("bench-star"), time.monotonic_ns())[0])
+                for number in range(self.runs):
+                    progress(f"rows for {self.followers:,} followers, {online:,} online, {name} them first, run {number + 1}")
+                    self.cluster.sql("CHECKPOINT")
+                    cpu, begun = self.cpu(), time.monotonic_ns()
+                    event = self.notify("bench-star")
+                    heard = listener.hear(event, begun)[1]
+                    self.complete(event)
+                    took = (time.monotonic_ns() - begun) / 1e9
+                    used = sum(value - cpu[part] for part, value in self.cpu().items())
+                    runs.append({
+                        "p50_ms": heard["p50_ms"], "p99_ms": heard["p99_ms"], "last_ms": heard["last_ms"],
+                        "completed_s": took, "cpu_us_per_recipient": used / self.followers * 1e6,
+                    })
+            results[name] = {**medians(runs), "rows_per_s": self.followers / median([run["completed_s"] for run in runs]),
+                             "runs": runs}
+        self.cluster.environment.pop("FANFARE_ONLINE_FIRST", None)
+        return results
+
     def broadcast(self):
         """Accepted -> the last of those online, on three nodes, for a tenth of the followers and for all."""
         online = min(self.online, self.followers // 10)
-        file = self.folder / "users"
-        with open(file, "w") as out:
-            step = self.followers // 10 // online
-            for number in range(online):
-                token = make_token(self.cluster.env["FANFARE_TOKEN_SECRET"], f"bench-f-{number * step}")
-                out.write(f"{self.cluster.port(number % 3)} {token}\n")
-        progress(f"connecting {online:,} followers")
-        listener = subprocess.Popen(
-            [self.load.program, "listen", f"users={file}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         results = {"online": online}
 
-        def one(streamer):
+        def one(listener, streamer):
             begun = time.monotonic_ns()
             event = self.notify(streamer)
             answered = time.monotonic_ns()
-            listener.stdin.write(f"{event} {begun}\n")
-            listener.stdin.flush()
-            heard = json.loads(listener.stdout.readline())
-            if heard["missing"]:
-                sys.exit(f"{heard['missing']} of {online} online followers were not reached: {heard}")
+            heard = listener.hear(event, begun)[1]
             status = self.complete(event)
             return {
                 "p50_ms": heard["p50_ms"], "p99_ms": heard["p99_ms"], "last_ms": heard["last_ms"],
@@ -319,24 +339,52 @@ class Fanout:
                 "rows": int(self.cluster.sql(f"SELECT count(*) FROM inbox WHERE event_id = {event}")),
             }
 
-        try:
-            if listener.stdout.readline().strip() != "ready":
-                sys.exit("the followers could not connect")
+        with Listener(self, online, self.followers // 10) as listener:
             # Nothing is prepared for it, and inboxes are compared before the first push of an owner.
-            results["first"] = {"followers": self.followers // 10, **one("bench-tenth")}
+            results["first"] = {"followers": self.followers // 10, **one(listener, "bench-tenth")}
             for name, streamer, followers in (
                 ("tenth", "bench-tenth", self.followers // 10), ("all", "bench-star", self.followers),
             ):
                 runs = []
                 for number in range(self.runs):
                     progress(f"broadcast to {followers:,} followers, {online:,} online, run {number + 1}")
-                    runs.append(one(streamer))
+                    runs.append(one(listener, streamer))
                 results[name] = {"followers": followers, **medians(runs), "runs": runs}
-        finally:
-            listener.kill()
-            listener.wait()
         results["ratio_p99"] = results["all"]["p99_ms"] / results["tenth"]["p99_ms"]
         return results
+
+
+class Listener:
+    """Followers of all three nodes, spread over the first so many, who tell when each of them has heard of an event."""
+
+    def __init__(self, fanout, online, among):
+        self.online = online
+        file = fanout.folder / "users"
+        with open(file, "w") as out:
+            step = among // online
+            for number in range(online):
+                token = make_token(fanout.cluster.env["FANFARE_TOKEN_SECRET"], f"bench-f-{number * step}")
+                out.write(f"{fanout.cluster.port(number % 3)} {token}\n")
+        progress(f"connecting {online:,} followers")
+        self.process = subprocess.Popen(
+            [fanout.load.program, "listen", f"users={file}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        if self.process.stdout.readline().strip() != "ready":
+            sys.exit("the followers could not connect")
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def hear(self, event, begun):
+        self.process.stdin.write(f"{event} {begun}\n")
+        self.process.stdin.flush()
+        heard = json.loads(self.process.stdout.readline())
+        if heard["missing"]:
+            sys.exit(f"{heard['missing']} of {self.online} online followers were not reached: {heard}")
+        return event, heard
 
 
 def stat(pid):
@@ -409,6 +457,8 @@ def measure(cluster, folder, tools, parts, options):
         results["mixed"] = fanout.mixed()
     if "inbox" in parts:
         results["inbox"] = fanout.inbox()
+    if "first" in parts:
+        results["first"] = fanout.first(options.up)
     if "broadcast" in parts:
         cluster.script("down")
         cluster.environment["FANFARE_BROADCAST_THRESHOLD"] = str(max(2, options.followers // 10))
@@ -446,6 +496,17 @@ def lines(results):
         yield ("                 p50", f"{inbox['p50_ms']:.2f} ms", f"{inbox['bare_p50_ms']:.2f} ms",
                inbox["p50_ms"] / inbox["bare_p50_ms"])
         yield ("                 4 at a time: p99", f"{inbox['p99_of_4_ms']:.2f} ms", None, None)
+    first = results.get("first")
+    if first:
+        ours, other = first["with"], first["without"]
+        yield (f"rows, {first['followers']:,} followers, last of {first['online']:,} online (not first)",
+               f"{ours['last_ms']:.0f} ms", f"{other['last_ms']:.0f} ms", ours["last_ms"] / other["last_ms"])
+        yield ("                 p50 (not first)", f"{ours['p50_ms']:.0f} ms", f"{other['p50_ms']:.0f} ms",
+               ours["p50_ms"] / other["p50_ms"])
+        yield ("                 rows/s (not first)", f"{ours['rows_per_s']:,.0f}", f"{other['rows_per_s']:,.0f}",
+               ours["rows_per_s"] / other["rows_per_s"])
+        yield ("                 CPU per recipient (not first)", f"{ours['cpu_us_per_recipient']:.1f} us",
+               f"{other['cpu_us_per_recipient']:.1f} us", ours["cpu_us_per_recipient"] / other["cpu_us_per_recipient"])
     broadcast = results.get("broadcast")
     if broadcast:
         for name in ("first", "tenth", "all"):

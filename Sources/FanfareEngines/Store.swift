@@ -97,7 +97,13 @@ package protocol Store: Sendable {
     /// shards' positions and jobs' cursors, fenced. Small events are written whole, large ones chunk by chunk in fair
     /// order. What fails for good becomes a dead letter and the rest goes on; what fails for now is set aside with
     /// backoff.
-    func workFanout(_ order: FanoutOrder) async throws(EngineError) -> FanoutBatch
+    /// - Parameter online: some of those online in a shard, so many at the most: of a large event they have their rows first,
+    ///   then those marked as active of late, then the others.
+    func workFanout(
+        _ order: FanoutOrder, online: @escaping @Sendable (Shard, Int) -> [UserKey]
+    ) async throws(EngineError) -> FanoutBatch
+    /// These users came or went: kept by the day.
+    func markActive(_ users: [(key: UserKey, shard: Shard)]) async throws(EngineError)
     /// Whom of `users` (the ones online) these broadcasts are for.
     /// - Returns: pushes in the order of their sequences.
     func broadcastPushes(_ broadcasts: [FanoutBroadcast], to users: [UserKey]) async throws(EngineError)
@@ -122,6 +128,11 @@ package protocol Store: Sendable {
 extension Store {
     package func inboxPositions(of users: [UserID]) async throws(FanfareError) -> [UserID: InboxPosition] {
         try await self.inboxPositions(of: users, below: [:])
+    }
+
+    /// With nobody online.
+    package func workFanout(_ order: FanoutOrder) async throws(EngineError) -> FanoutBatch {
+        try await self.workFanout(order) { _, _ in [] }
     }
 }
 

@@ -81,23 +81,27 @@ struct Owner {
     }
 
     /// Relays, works all that is due and says that every push arrived.
-    /// - Parameter online: the users to whom what was not settled is pushed again.
+    /// - Parameters:
+    ///   - online: the users to whom what was not settled is pushed again.
+    ///   - ahead: those online in a shard.
     @discardableResult
     func work(
-        _ store: PostgresStore, limit: Int = 100, online: [UserKey] = []
+        _ store: PostgresStore, limit: Int = 100, online: [UserKey] = [],
+        ahead: @escaping @Sendable (Shard, Int) -> [UserKey] = { _, _ in [] }
     ) async throws -> [FanoutPush] {
         while try await store.relayOutbox(limit: 100).hasMore {}
-        return try await self.workShards(store, limit: limit, online: online)
+        return try await self.workShards(store, limit: limit, online: online, ahead: ahead)
     }
 
     @discardableResult
     func workShards(
-        _ store: PostgresStore, _ shards: [Shard] = Shard.all, limit: Int = 100, online: [UserKey] = []
+        _ store: PostgresStore, _ shards: [Shard] = Shard.all, limit: Int = 100, online: [UserKey] = [],
+        ahead: @escaping @Sendable (Shard, Int) -> [UserKey] = { _, _ in [] }
     ) async throws -> [FanoutPush] {
         var pushes: [FanoutPush] = []
         var order = FanoutOrder(shards: try await self.claim(shards, of: store), limit: limit)
         while true {
-            let batch = try await store.workFanout(order)
+            let batch = try await store.workFanout(order, online: ahead)
             pushes += batch.pushes
             order.cursor = batch.cursor
             order.settling = batch.settlement

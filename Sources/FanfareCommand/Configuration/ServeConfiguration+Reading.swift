@@ -264,6 +264,7 @@ extension ServeConfiguration.Limits {
         self.broadcastThreshold = try values.integer(
             "broadcast_threshold", in: 0...1_000_000_000, default: self.broadcastThreshold)
         self.holdOff = try values.duration("hold_off", in: .zero...(.seconds(86_400)), default: self.holdOff)
+        self.onlineFirst = try values.integer("online_first", in: 0...1000, default: self.onlineFirst)
         let rates = 1...1_000_000_000
         self.fanoutRate = try values.optionalInteger("fanout_rate", in: rates)
         self.fanoutRates = try values.integers("fanout_rates", in: rates)

@@ -86,6 +86,7 @@ package struct ServeConfiguration: Sendable {
         package var notificationTime: Duration = .seconds(30 * 86_400)
         package var broadcastThreshold = 100_000
         package var holdOff: Duration = .seconds(30)
+        package var onlineFirst = 128
         /// Nil: unbounded.
         package var fanoutRate: Int?
         package var fanoutRates: [String: Int] = [:]

@@ -196,6 +196,7 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("broadcast-threshold"), help: .setting("broadcast_threshold")) var broadcastThreshold:
         String?
     @Option(name: .customLong("hold-off"), help: .setting("hold_off")) var holdOff: String?
+    @Option(name: .customLong("online-first"), help: .setting("online_first")) var onlineFirst: String?
     @Option(name: .customLong("fanout-rate"), help: .setting("fanout_rate")) var fanoutRate: String?
     @Option(name: .customLong("fanout-rates"), help: .setting("fanout_rates")) var fanoutRates: String?
     @Option(name: .customLong("fanout-priorities"), help: .setting("fanout_priorities")) var fanoutPriorities: String?
@@ -225,6 +226,7 @@ struct RoomOptions: ParsableArguments {
             "notification_ttl": self.notificationTTL,
             "broadcast_threshold": self.broadcastThreshold,
             "hold_off": self.holdOff,
+            "online_first": self.onlineFirst,
             "fanout_rate": self.fanoutRate,
             "fanout_rates": self.fanoutRates,
             "fanout_priorities": self.fanoutPriorities,

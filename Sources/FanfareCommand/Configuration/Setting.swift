@@ -111,6 +111,9 @@ package struct Setting: Sendable, Hashable {
         Setting("notification_ttl", default: "30d", "The longest ttl_s of a notification."),
         Setting("broadcast_threshold", default: "100000", "Followers from whom on an event is kept once; 0: never."),
         Setting("hold_off", default: "30s", "Time after a start in which a restarted stream makes no new event."),
+        Setting(
+            "online_first", default: "128",
+            "Users of each fan-out shard who hear of a large event before the others; 0: nobody."),
         Setting("fanout_rate", default: "none", "Inbox rows per second of the whole cluster."),
         Setting("fanout_rates", default: "none", "The same by event type: stream.live=50000,custom.ad=1000."),
         Setting("fanout_priorities", default: "none", "By event type, -100 to 100, 0 is usual: stream.live=10."),

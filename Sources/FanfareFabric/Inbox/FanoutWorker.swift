@@ -60,7 +60,8 @@ package actor FanoutWorker {
             let order = FanoutOrder(
                 shards: self.fences, cursor: self.cursor, limit: self.pace.limit, settling: self.settling)
             let begun = self.loop.now
-            var batch = try await self.store.workFanout(order)
+            let online = self.online
+            var batch = try await self.store.workFanout(order) { online.keys(in: $0, limit: $1) }
             self.pace.wrote(batch.rows, in: self.loop.now - begun)
             self.settling = nil
             self.cursor = batch.cursor

@@ -53,6 +53,7 @@ package struct FabricMetrics: Sendable {
     let inboxPushBytes = Count(label: "fanfare_inbox_push_bytes_total")
     let onlineUsers = Level(label: "fanfare_online_users")
     let onlineFullest = Level(label: "fanfare_online_users_fullest")
+    let activityDropped = Count(label: "fanfare_activity_marks_dropped_total")
     let onlineChanges = Level(label: "fanfare_online_changes")
     let onlineRefused = Count(label: "fanfare_online_users_refused_total")
     let onlineAnnouncements = Count(label: "fanfare_online_announcements_total")

@@ -131,9 +131,12 @@ package final class Node: Sendable {
             loop: main, map: map, peers: peers, slots: self.slots, hubs: self.hubs, pusher: pusher, online: online,
             logger: log, describe: { await description.info() })
         let hubs = self.hubs
-        let announcer = store.map { _ in
-            OnlineAnnouncer(
-                loop: main, map: map, peers: peers, online: online, hubs: hubs, lease: configuration.lease,
+        let announcer = store.map { store in
+            let activity = ActivityMarks(
+                loop: main, store: store, limit: configuration.online.activityMarks, logger: log, metrics: metrics)
+            return OnlineAnnouncer(
+                loop: main, map: map, peers: peers, online: online, hubs: hubs, activity: activity,
+                lease: configuration.lease,
                 limits: configuration.online, random: surroundings.random, logger: log, metrics: metrics)
         }
         self.announcer = announcer

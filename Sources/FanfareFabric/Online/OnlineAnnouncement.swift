@@ -94,6 +94,8 @@ package struct OnlineLimits: Sendable, Hashable {
     package var window: Duration = .milliseconds(5)
     /// How often a node lets the owners compare.
     package var digestInterval: Duration = .seconds(10)
+    /// Users who came or went and were not marked as active yet.
+    package var activityMarks = 100_000
     /// How long an owner may take to answer.
     package var answerTime: Duration = .seconds(2)
 

@@ -29,6 +29,7 @@ actor OnlineAnnouncer {
     private let peers: Peers
     private let online: OnlineUsers
     private let hubs: [EdgeHub]
+    private let activity: ActivityMarks
     private let lease: Duration
     private let limits: OnlineLimits
     private let random: @Sendable () -> UInt64
@@ -44,8 +45,9 @@ actor OnlineAnnouncer {
     private var overflows = 0
 
     init(
-        loop: any Loop, map: ClusterMap, peers: Peers, online: OnlineUsers, hubs: [EdgeHub], lease: Duration,
-        limits: OnlineLimits, random: @escaping @Sendable () -> UInt64, logger: Logger, metrics: FabricMetrics
+        loop: any Loop, map: ClusterMap, peers: Peers, online: OnlineUsers, hubs: [EdgeHub],
+        activity: ActivityMarks, lease: Duration, limits: OnlineLimits, random: @escaping @Sendable () -> UInt64,
+        logger: Logger, metrics: FabricMetrics
     ) {
         self.unownedExecutor = loop.asUnownedSerialExecutor()
         self.loop = loop
@@ -53,6 +55,7 @@ actor OnlineAnnouncer {
         self.peers = peers
         self.online = online
         self.hubs = hubs
+        self.activity = activity
         self.lease = lease
         self.limits = limits
         self.random = random
@@ -63,7 +66,10 @@ actor OnlineAnnouncer {
 
     func start() { self.compareLater() }
 
-    func stop() { self.isStopped = true }
+    func stop() {
+        self.isStopped = true
+        self.activity.onThisLoop { $0.stop() }
+    }
 
     // MARK: What happens on this node
 
@@ -82,6 +88,7 @@ actor OnlineAnnouncer {
             }
         }
         self.tellHubs(known)
+        self.activity.onThisLoop { $0.add(changes) }
         self.gather()
     }
 

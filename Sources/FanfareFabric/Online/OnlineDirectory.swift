@@ -50,6 +50,18 @@ package struct OnlineDirectory: Sendable {
         return Array(replicas.values.reduce(into: Set<UserKey>()) { $0.formUnion($1.users) })
     }
 
+    /// Some of them, so many at the most.
+    package func users(in shard: Shard, limit: Int) -> [UserKey] {
+        var users: Set<UserKey> = []
+        for replica in self.replicas[shard.index].values {
+            for user in replica.users {
+                guard users.count < limit else { return Array(users) }
+                users.insert(user)
+            }
+        }
+        return Array(users)
+    }
+
     /// Calls `body` with the shard of the user and each node that the user is on.
     package func locate(_ user: UserKey, _ body: (Shard, NodeID) -> Void) {
         guard let place = self.places[user] else { return }

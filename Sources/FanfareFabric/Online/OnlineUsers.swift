@@ -26,6 +26,11 @@ package final class OnlineUsers: Sendable {
     /// The users of the shard who are online anywhere, in no order.
     package func keys(in shard: Shard) -> [UserKey] { self.directory.withLock { $0.users(in: shard) } }
 
+    /// Some of them, so many at the most.
+    package func keys(in shard: Shard, limit: Int) -> [UserKey] {
+        self.directory.withLock { $0.users(in: shard, limit: limit) }
+    }
+
     package var count: Int { self.directory.withLock { $0.count } }
 
     /// Calls `body` with the index of each element whose user is online, the user's shard, and a node: once per node.

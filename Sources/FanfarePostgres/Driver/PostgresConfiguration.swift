@@ -53,6 +53,8 @@ package struct PostgresConfiguration: Sendable {
     package var scheduledEventsLimit = 100_000
     /// Events that one look for those of a kind goes through at the most, where no index leads to them.
     package var eventsSearched = 100_000
+    /// Users of each shard who hear of an event above `directRecipients` before the others.
+    package var ahead = AheadLimits(users: 128)
     /// How long after its start a stream that ended goes on when it is started again, without another event.
     package var holdOff: Duration = .seconds(30)
     /// Inbox rows per second that the whole cluster may write; nil: as fast as it goes.

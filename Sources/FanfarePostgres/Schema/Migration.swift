@@ -20,6 +20,6 @@ package struct AppliedMigration: Sendable, Hashable {
 /// The schema of this program.
 package enum Schema {
     package static let migrations: [Migration] = [
-        .tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled, .broadcasts, .held,
+        .tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled, .broadcasts, .held, .ahead,
     ]
 }

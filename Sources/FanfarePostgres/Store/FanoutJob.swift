@@ -17,6 +17,17 @@ struct FanoutJob: Sendable, Hashable {
     let kind: Kind
     /// The budget of its type of events, where there is one.
     let budget: String?
+    let ahead: Ahead
+    /// Recipients in its shard, about.
+    let share: Int
+
+    /// Whether some of its users go ahead of the others.
+    enum Ahead: Sendable, Hashable {
+        case nobody
+        /// Not chosen yet.
+        case open
+        case chosen
+    }
 
     enum Kind: Sendable, Hashable {
         /// A row for each recipient.
@@ -31,7 +42,13 @@ struct FanoutJob: Sendable, Hashable {
 
     fileprivate static let columns = """
         j.id, j.event_id, j.shard, j.streamer, j.reach, j.cursor, j.chunk_limit, j.attempts, j.row_failures,
-        j.is_withdrawal, f.is_broadcast AND j.streamer IS NOT NULL AS is_for_all, f.budget
+        j.is_withdrawal, f.is_broadcast AND j.streamer IS NOT NULL AS is_for_all, f.budget,
+        a.event_id IS NOT NULL AS has_ahead, f.total / GREATEST(1, cardinality(f.shards)) AS share
+        """
+
+    fileprivate static let tables = """
+        fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
+        LEFT JOIN fanout_ahead a ON a.event_id = j.event_id AND a.shard = j.shard
         """
 
     /// Whether a job's event lets it be worked. Of one that was given up only what is left to count, or is replayed, has
@@ -58,9 +75,18 @@ struct FanoutJob: Sendable, Hashable {
                 .rows
             }
         self.budget = try rows.stringOrNil(row, 11)
+        self.ahead =
+            if self.kind != .rows || self.streamer == nil {
+                .nobody
+            } else if try rows.bool(row, 12) {
+                .chosen
+            } else {
+                self.cursor == 0 ? .open : .nobody
+            }
+        self.share = Int(try rows.int64OrNil(row, 13) ?? 0)
     }
 
-    /// The job's next users, ascending, with parameters $1 to $5.
+    /// The job's next users, ascending, with parameters of its own. Without those who went ahead.
     func audience(limit: Int) -> (sql: String, parameters: [PostgresValue]) {
         guard let streamer = self.streamer else {
             return (
@@ -75,11 +101,15 @@ struct FanoutJob: Sendable, Hashable {
             SELECT f.follower AS user_id FROM follows f
             WHERE f.streamer = $1 AND f.shard = $4 AND f.follower > $2
                 AND f.since < $5 AND (f.until IS NULL OR f.until >= $5) AND f.notify <= $6
+                AND NOT EXISTS (
+                    SELECT FROM fanout_ahead a
+                    WHERE $7 AND a.event_id = $5 AND a.shard = $4 AND f.follower = ANY(a.user_ids[1:a.written])
+                )
             ORDER BY f.follower LIMIT $3
             """,
             [
                 .int8(streamer), .int8(self.cursor), .int8(Int64(limit)), .shard(self.shard),
-                .int8(self.event.rawValue), .int2(self.reach),
+                .int8(self.event.rawValue), .int2(self.reach), .bool(self.kind == .rows),
             ]
         )
     }
@@ -152,7 +182,7 @@ extension PostgresSession {
                 PARTITION BY j.shard, CASE WHEN j.is_withdrawal THEN -j.id ELSE COALESCE(j.streamer, -j.id) END
                 ORDER BY j.id
             ) AS place
-            FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
+            FROM \(FanoutJob.tables)
             WHERE j.shard = ANY($1) AND j.state = 0 AND NOT j.is_written AND \(FanoutJob.goesOn)
             """,
             """
@@ -164,7 +194,7 @@ extension PostgresSession {
     func dueJob(_ id: Int64) throws(PostgresError) -> FanoutJob? {
         try self.jobs(
             """
-            SELECT \(FanoutJob.columns) FROM fanout_jobs j JOIN fanouts f ON f.event_id = j.event_id
+            SELECT \(FanoutJob.columns) FROM \(FanoutJob.tables)
             WHERE j.id = $1 AND j.state = 0 AND NOT j.is_written AND j.run_at <= clock_timestamp()
                 AND \(FanoutJob.goesOn)
             """, "", [.int8(id)]

@@ -120,17 +120,12 @@ extension PostgresStore {
     /// - Returns: how many were given up.
     @discardableResult
     package func endHeldEvents() async throws(EngineError) -> Int {
-        let due = try await self.work("held_events") { session in
-            let rows = try session.query(
-                """
-                SELECT event_id FROM fanouts WHERE held_until <= clock_timestamp() ORDER BY held_until LIMIT 1000
-                """)
-            var events: [EventID] = []
-            for row in rows.indices { events.append(EventID(try rows.int64(row, 0))) }
-            return events
-        }
+        try await self.endHeldEvents(try await self.work("held_events") { session in try session.overdueEvents() })
+    }
+
+    func endHeldEvents(_ events: [EventID]) async throws(EngineError) -> Int {
         var count = 0
-        for event in due {
+        for event in events {
             count += try await self.work("end_held_event") { session in try session.endHeldEvent(event) } ? 1 : 0
         }
         return count
@@ -138,6 +133,15 @@ extension PostgresStore {
 }
 
 extension PostgresSession {
+    /// Held events whose hold-off is over.
+    func overdueEvents() throws(PostgresError) -> [EventID] {
+        let rows = try self.query(
+            "SELECT event_id FROM fanouts WHERE held_until <= clock_timestamp() ORDER BY held_until LIMIT 1000")
+        var events: [EventID] = []
+        for row in rows.indices { events.append(EventID(try rows.int64(row, 0))) }
+        return events
+    }
+
     /// - Returns: whether something was given up.
     fileprivate func endHeldEvent(_ event: EventID) throws(PostgresError) -> Bool {
         let waits = try !self.query(

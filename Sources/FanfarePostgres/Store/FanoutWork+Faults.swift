@@ -23,6 +23,7 @@ extension FanoutWork {
         let user = try tried.int64(0, 1)
         try session.transaction {
             try self.checkFence(session, job.shard)
+            try session.giveUpAhead(job)
             try session.query(
                 """
                 WITH job AS (

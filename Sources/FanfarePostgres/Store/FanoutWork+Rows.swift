@@ -79,19 +79,33 @@ extension FanoutWork {
     /// Does the next step of each of these jobs.
     /// - Parameters:
     ///   - after: sequences that this transaction has used before.
+    ///   - isAlone: the one job is tried alone because it failed with others.
     ///   - isNarrow: the one chunk was made narrower because a wider one failed.
     func writeJobs(
         _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ rows: [Shard: FanoutShardRow],
-        after used: Int, isNarrow: Bool, _ progress: inout Progress
+        after used: Int, isAlone: Bool, isNarrow: Bool, _ progress: inout Progress
     ) throws -> [FanoutJobStep] {
         let base = FanoutWork.base(rows) + UInt64(used)
         var steps: [FanoutJobStep] = []
         var pushes: [(event: EventID, users: [UserKey], sequence: UInt64)] = []
         do {
-            let written = try self.writeChunks(session, turns, base)
+            var ahead = try self.ahead(session, turns.map(\.job), isAlone: isAlone)
+            let written = try self.writeChunks(session, turns, ahead, base)
+            try self.writeAhead(
+                session,
+                ahead.sorted { $0.key < $1.key }.filter { !$0.value.isWritten }.map { index, list in
+                    (turns[index].job, list.next(turns[index].size), base + UInt64(index))
+                })
             for (index, (job, size)) in turns.enumerated() {
                 let sequence = base + UInt64(index)
                 switch job.kind {
+                case .rows where ahead[index]?.isWritten == false:
+                    let users = ahead[index]?.next(size) ?? []
+                    ahead[index]?.advance(by: users.count)
+                    steps.append(
+                        FanoutJobStep(
+                            job: job, cursor: job.cursor, rows: users.count, isDone: false, nextLimit: job.chunkLimit))
+                    pushes.append((job.event, Array(users), sequence))
                 case .rows:
                     let users = written[index] ?? []
                     // After a narrow chunk that went through, the next may be twice as wide.
@@ -128,22 +142,36 @@ extension FanoutWork {
 
     /// Writes the rows of those jobs that have rows; the answer tells by the sequence which ones are whose.
     private func writeChunks(
-        _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ base: UInt64
+        _ session: PostgresSession, _ turns: [(job: FanoutJob, size: Int)], _ ahead: [Int: FanoutAhead], _ base: UInt64
     ) throws(PostgresError) -> [Int: [UserKey]] {
         var written: [Int: [UserKey]] = [:]
         for isNamed in [true, false] {
             let indices = turns.indices.filter {
                 turns[$0].job.kind == .rows && (turns[$0].job.streamer == nil) == isNamed
+                    && ahead[$0]?.isWritten != false
             }
             guard !indices.isEmpty else { continue }
             let jobs = indices.map { turns[$0].job }
-            let answer = try session.query(
-                isNamed ? FanoutWork.writeJobUsers : FanoutWork.writeFollowers,
-                [
-                    .int8s(jobs.map(\.event.rawValue)), .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }),
-                    .int2s(jobs.map(\.reach)), .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)),
-                    .int8s(indices.map { Int64(turns[$0].size) }), .int8s(indices.map { Int64(base) + Int64($0) }),
-                ])
+            let parameters: [PostgresValue] = [
+                .int8s(jobs.map(\.event.rawValue)), .int8s(jobs.map { isNamed ? $0.id : $0.streamer ?? 0 }),
+                .int2s(jobs.map(\.reach)), .shards(jobs.map(\.shard)), .int8s(jobs.map(\.cursor)),
+                .int8s(indices.map { Int64(turns[$0].size) }), .int8s(indices.map { Int64(base) + Int64($0) }),
+            ]
+            var (events, others): ([Int64], [Int64]) = ([], [])
+            for index in indices {
+                guard let list = ahead[index] else { continue }
+                let users = list.others(after: turns[index].job.cursor)
+                events += [Int64](repeating: turns[index].job.event.rawValue, count: users.count)
+                others += users
+            }
+            let answer =
+                if isNamed {
+                    try session.query(FanoutWork.writeJobUsers, parameters)
+                } else if others.isEmpty {
+                    try session.query(FanoutWork.writeFollowers, parameters)
+                } else {
+                    try session.query(FanoutWork.writeOtherFollowers, parameters + [.int8s(events), .int8s(others)])
+                }
             written.merge(try Self.byPlace(answer, base)) { $0 + $1 }
         }
         return written
@@ -190,7 +218,16 @@ extension FanoutWork {
     }
 
     /// $1 events, $2 streamers, $3 reaches, $4 shards, $5 cursors, $6 sizes, $7 sequences.
-    private static let writeFollowers = """
+    private static let writeFollowers = FanoutWork.writeFollowers(without: "")
+
+    /// Without the users $9 of the events $8: looked up in a hash table that is made once.
+    private static let writeOtherFollowers = FanoutWork.writeFollowers(
+        without: """
+            AND (p.event_id, f.follower) NOT IN (SELECT * FROM unnest($8::bigint[], $9::bigint[]) AS ahead (event, follower))
+            """)
+
+    private static func writeFollowers(without: String) -> String {
+        """
         WITH written AS (
             INSERT INTO inbox (user_id, sequence, event_id)
             SELECT f.follower, p.sequence, p.event_id
@@ -200,6 +237,7 @@ extension FanoutWork {
                 SELECT f.follower FROM follows f
                 WHERE f.streamer = p.streamer AND f.shard = p.shard AND f.follower > p.cursor
                     AND f.since < p.event_id AND (f.until IS NULL OR f.until >= p.event_id) AND f.notify <= p.reach
+                    \(without)
                 ORDER BY f.follower LIMIT p.size
             ) f
             ORDER BY f.follower
@@ -207,6 +245,7 @@ extension FanoutWork {
         )
         SELECT sequence, array_agg(user_id) FROM written GROUP BY sequence
         """
+    }
 
     /// $1 events, $2 shards, $3 sequences.
     private static let writeNamed = """

@@ -10,6 +10,8 @@ struct FanoutWork: Sendable {
     let configuration: PostgresConfiguration
     let random: @Sendable () -> UInt64
     let metrics: StoreMetrics
+    /// Some of those online in a shard, so many at the most.
+    let whoIsOnline: @Sendable (Shard, Int) -> [UserKey]
 
     /// Transactions that one call makes at the most, so that jobs full of faults do not hold the connection for long.
     static let stepLimit = 200
@@ -30,6 +32,14 @@ struct FanoutWork: Sendable {
         case next(queues: Bool)
         /// The next chunk of one job.
         case job(Int64, size: Int?)
+
+        /// Nobody was at fault so far.
+        var isFirst: Bool {
+            switch self {
+            case .next: true
+            case .job: false
+            }
+        }
     }
 
     /// What was done so far within this call.
@@ -85,7 +95,8 @@ struct FanoutWork: Sendable {
                 case .reconnect, .findPrimary, .backOff, .retryTransaction: throw cause
                 }
             } catch Failure.jobs(let jobs, let size, let cause) {
-                if jobs.count > 1, cause.reaction != .reconnect, cause.reaction != .findPrimary {
+                let isTogether = jobs.count > 1 || step.isFirst && jobs.contains { $0.ahead != .nobody }
+                if isTogether, cause.reaction != .reconnect, cause.reaction != .findPrimary {
                     suspects = jobs.reversed().map(\.id)
                     step = .job(suspects.removeLast(), size: nil)
                     continue
@@ -135,7 +146,7 @@ struct FanoutWork: Sendable {
             guard !rows.isEmpty else { return progress }
             let limit = min(self.order.limit, size ?? job.chunkLimit ?? self.order.limit)
             let steps = try self.writeJobs(
-                session, [(job, limit)], rows, after: 0, isNarrow: size != nil, &progress)
+                session, [(job, limit)], rows, after: 0, isAlone: true, isNarrow: size != nil, &progress)
             try self.spend(session, steps, more: 0)
         }
         return progress
@@ -221,7 +232,7 @@ struct FanoutWork: Sendable {
             due.filter { rows[$0.shard] != nil }, limit: left, budgets: try self.budgetsLeft(session, due))
         var steps: [FanoutJobStep] = []
         if let last = turns.last {
-            steps = try self.writeJobs(session, turns, rows, after: used, isNarrow: false, &progress)
+            steps = try self.writeJobs(session, turns, rows, after: used, isAlone: false, isNarrow: false, &progress)
             cursor.turn = last.job.event
         }
         try self.spend(session, steps, more: written)

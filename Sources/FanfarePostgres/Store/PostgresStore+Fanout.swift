@@ -3,11 +3,14 @@ package import FanfareModel
 import Metrics
 
 extension PostgresStore {
-    package func workFanout(_ order: FanoutOrder) async throws(EngineError) -> FanoutBatch {
+    package func workFanout(
+        _ order: FanoutOrder, online: @escaping @Sendable (Shard, Int) -> [UserKey]
+    ) async throws(EngineError) -> FanoutBatch {
         var order = order
         order.limit = min(max(order.limit, 1), 100_000)
         let work = FanoutWork(
-            order: order, configuration: self.configuration, random: self.random, metrics: self.metrics)
+            order: order, configuration: self.configuration, random: self.random, metrics: self.metrics,
+            whoIsOnline: online)
         do {
             let batch = try await self.bulk("work_fanout") { session in try work.work(session) }
             self.metrics.inboxRows.increment(by: batch.rows)

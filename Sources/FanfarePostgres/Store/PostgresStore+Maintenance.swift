@@ -18,8 +18,7 @@ extension PostgresStore {
         guard isDue else { return }
         await self.boundDeadLetters()
         await self.applyOpenLevels()
-        _ = try? await self.endHeldEvents()
-        let counts = try? await self.fanout.run("maintain", as: .fanout) { session in
+        let found = try? await self.fanout.run("maintain", as: .fanout) { session in
             try session.query(
                 """
                 DELETE FROM idempotency_keys WHERE (scope, key) IN (
@@ -32,6 +31,7 @@ extension PostgresStore {
             try session.completeEvents(nil)
             try session.foldTallies()
             try session.forgetNamed()
+            try session.forgetAhead()
             let rows = try session.query(
                 """
                 SELECT (SELECT count(*) FROM outbox WHERE NOT is_dead),
@@ -40,12 +40,16 @@ extension PostgresStore {
                     (SELECT count(*) FROM fanout_jobs WHERE state = 0),
                     (SELECT count(*) FROM dead_letters WHERE state = 0)
                 """)
-            return [try rows.int64(0, 0), try rows.int64(0, 1), try rows.int64(0, 2), try rows.int64(0, 3)]
+            return (
+                [try rows.int64(0, 0), try rows.int64(0, 1), try rows.int64(0, 2), try rows.int64(0, 3)],
+                try session.overdueEvents()
+            )
         }
-        guard let counts else { return }
+        guard let (counts, overdue) = found else { return }
         self.metrics.outboxPending.record(counts[0])
         self.metrics.outboxLag.record(counts[1])
         self.metrics.openJobs.record(counts[2])
         self.metrics.deadLetters.record(counts[3])
+        _ = try? await self.endHeldEvents(overdue)
     }
 }

@@ -52,6 +52,7 @@ final class NodeRuntime: Service {
             database.fanoutConnections = configuration.fanoutConnections
             database.broadcastThreshold = configuration.limits.broadcastThreshold
             database.holdOff = configuration.limits.holdOff
+            database.ahead.users = configuration.limits.onlineFirst
             database.fanoutRate = configuration.limits.fanoutRate
             database.fanoutRates = configuration.limits.fanoutRates
             database.fanoutPriorities = configuration.limits.fanoutPriorities
