@@ -212,7 +212,8 @@ struct FanoutWork: Sendable {
         let limit = try self.rowsLeft(session)
         guard limit > 0, !usable.isEmpty else { return }
         let entries = try self.nextEntries(session, usable, limit, &cursor)
-        let wantsJobs = cursor.owesJobs || !entries.contains { !$0.isLarge }
+        // Jobs that were made and failed at once are committed first, so that they can be told apart.
+        let wantsJobs = (cursor.owesJobs || !entries.contains { !$0.isLarge }) && (!queues || entries.isEmpty)
         var due =
             wantsJobs ? try session.dueJobs(Array(usable.keys), after: cursor.turn, limit: FanoutWork.jobLimit) : []
         var needed = Set(due.map(\.shard))
@@ -232,7 +233,12 @@ struct FanoutWork: Sendable {
             due.filter { rows[$0.shard] != nil }, limit: left, budgets: try self.budgetsLeft(session, due))
         var steps: [FanoutJobStep] = []
         if let last = turns.last {
-            steps = try self.writeJobs(session, turns, rows, after: used, isAlone: false, isNarrow: false, &progress)
+            do {
+                steps = try self.writeJobs(
+                    session, turns, rows, after: used, isAlone: false, isNarrow: false, &progress)
+            } catch Failure.jobs(_, _, let cause) where !plan.jobs.isEmpty {
+                throw Failure.events(cause)
+            }
             cursor.turn = last.job.event
         }
         try self.spend(session, steps, more: written)
