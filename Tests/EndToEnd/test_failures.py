@@ -173,6 +173,48 @@ async def test_redis_dies_and_comes_back(cluster, open_raw, open_sdk, unique):
     await api.close()
 
 
+async def test_redis_dies_while_the_owner_writes(cluster, open_raw, unique):
+    """What nodes send to a server that has just died is in doubt: it counts as done, and the room's epoch stays."""
+    room = f"room:{unique}"
+    api, senders = cluster.api(0), [await open_raw(node, user="ann") for node in range(3)]
+    for sender in senders:
+        await sender.result("subscribe", channel=room)
+    before = await api("publish", channel=room, data="before")
+    nodes = [f"node-{number}" for number in range(3)]
+    for node in nodes:
+        cluster.signal(node, signal.SIGSTOP)
+    try:
+        commands = [sender.numbered("publish", {"channel": room, "data": "in doubt"}) for sender in senders]
+        for sender, command in zip(senders, commands):
+            await sender.send(command)
+        cluster.crash("redis")
+    finally:
+        for node in nodes:
+            cluster.signal(node, signal.SIGCONT)
+    begun = time.monotonic()
+    for sender, command in zip(senders, commands):
+        assert (await sender.reply(command["id"]))["error"]["temporary"] is True
+    assert time.monotonic() - begun < 1.5, "nobody waits for answers that cannot come"
+    await asyncio.to_thread(cluster.up)
+
+    async def works():
+        try:
+            return await api("publish", channel=room, data="after", idempotency_key="after")
+        except ApiError as error:
+            assert error.code in (1005, 100)
+
+    after = await eventually(works, 20, "publishing works again")
+    assert after["epoch"] == before["epoch"]
+    history = await api("history", channel=room, limit=10)
+    told = [each["data"] for each in history["publications"]]
+    assert told[0] == "before" and told[-1] == "after" and set(told[1:-1]) <= {"in doubt"}
+    for sender in senders:
+        await sender.until(lambda: len(sender.publications(room)) == len(told), 20, "all of it arrives")
+        assert [each["data"] for each in sender.publications(room)] == told
+        assert [each["offset"] for each in sender.publications(room)] == list(range(1, len(told) + 1))
+    await api.close()
+
+
 async def test_postgres_dies_and_comes_back(cluster, open_raw, unique):
     room, user, streamer = f"room:{unique}", f"u{unique}", f"s{unique}"
     api = cluster.api(0)

@@ -108,6 +108,23 @@ struct LinkFailureTests {
         await cluster.stop()
     }
 
+    @Test("a restart ends no lease: whoever comes back first counts nobody out")
+    func leasesAfterARestart() async throws {
+        let server = try RedisServer(keepsData: true)
+        let cluster = try await redisCluster(server, nodes: 2)
+        let (one, two) = (cluster.nodes[0], cluster.nodes[1])
+        let lease = Duration.milliseconds(300)
+        _ = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "g")
+        let before = try await two.broker.heartbeat(two.member(), lease: lease, newGeneration: "g")
+        let ended = ContinuousClock.now + lease
+        try server.restart()
+        try await eventually("the lease is over") { ContinuousClock.now > ended }
+        try await eventually(within: .seconds(10), "links come back") { one.broker.isUp }
+        let after = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "g")
+        #expect(after == before)
+        await cluster.stop()
+    }
+
     @Test("the subscription link is cut: it comes back with all its rooms")
     func subscriptionLinkCut() async throws {
         let server = try RedisServer()

@@ -41,6 +41,9 @@ package final class Peers: Sendable {
     private let outbox: PeerOutbox
     private let state = Mutex(State())
 
+    /// How long an answer is awaited after the link broke: long enough for a link that comes back at once.
+    private static let timeWithoutLink: Duration = .milliseconds(500)
+
     init(
         node: NodeID, incarnation: String, broker: any Broker, loop: any Loop, maximumWaiting: Int = 100_000,
         logger: Logger
@@ -65,7 +68,7 @@ package final class Peers: Sendable {
             return state.lastID
         }
         guard let id else { throw .overloaded }
-        let deadline = self.loop.now + timeout
+        var deadline = self.loop.now + timeout
         let message = PeerMessage.request(id: id, from: self.node, incarnation: self.incarnation, request).encoded()
         bytes?.increment(by: message.count)
         let isHeard: Bool
@@ -78,6 +81,7 @@ package final class Peers: Sendable {
                 throw error.code == .overloaded ? .overloaded : .unavailable
             }
             isHeard = true
+            deadline = min(deadline, self.loop.now + Peers.timeWithoutLink)
         }
         guard isHeard else {
             self.forget(id)
@@ -132,6 +136,15 @@ package final class Peers: Sendable {
             state.waiting.filter { !members.contains($0.value.node) }.map(\.key).sorted()
         }
         for id in lost { self.finish(id, .failure(.timeout)) }
+    }
+
+    /// The link broke: whoever waits for an answer is told soon, unless it still comes.
+    func linkLost() {
+        let last = self.state.withLock { $0.lastID }
+        self.loop.schedule(after: Peers.timeWithoutLink) {
+            let left = self.state.withLock { $0.waiting.keys.filter { $0 <= last }.sorted() }
+            for id in left { self.finish(id, .failure(.timeout)) }
+        }
     }
 
     private func forget(_ id: UInt64) { self.state.withLock { $0.waiting[id] = nil } }

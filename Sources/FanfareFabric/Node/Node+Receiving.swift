@@ -10,7 +10,10 @@ extension Node: BrokerReceiver {
 
     package func membershipChanged() { self.membership.membershipChanged() }
 
-    package func linkLost() { self.logger.warning("the broker's subscriptions are away") }
+    package func linkLost() {
+        self.logger.warning("the broker's subscriptions are away")
+        self.peers.linkLost()
+    }
 
     package func linkRestored() {
         self.logger.notice("the broker's subscriptions are back: repairing gaps")

@@ -29,9 +29,10 @@ package actor Room {
     private var tail: HistoryTail<Bytes>
     /// The engine may have more than `top`: an append's outcome is unknown. The room must be read again.
     private var isDoubtful = false
-    /// `top` is certainly the last that anybody may have seen: this owner alone has written since it was read, and knows how
-    /// each of its appends ended.
+    /// Nobody may have seen more than `top` and what is `inDoubt`: this owner alone has written since the room was read.
     private var isProven = false
+    /// What may follow `top`: bodies of the append whose outcome is unknown.
+    private var inDoubt: [Bytes] = []
     private var waiting: [Pending] = []
     private var inFlight: [Pending] = []
     private var readers: [Reader] = []
@@ -52,12 +53,22 @@ package actor Room {
     var needsOpening: Bool { self.top == nil || self.isDoubtful }
     var hasWork: Bool { !self.waiting.isEmpty || (!self.readers.isEmpty && self.needsOpening) }
     var acknowledged: StreamPosition? { self.top }
-    /// The room as this owner remembers it: what `restore` writes back.
-    var remembered: StoredRoom? {
+    /// The room as this owner remembers it.
+    private var remembered: StoredRoom? {
         self.top.map { top in
             StoredRoom(
                 top: top, bodies: self.tail.since(self.tail.firstOffset - 1) ?? [], firstOffset: self.tail.firstOffset)
         }
+    }
+    /// All that subscribers may have seen. An append's outcome is unknown to its publishers too: to count it as done is
+    /// right, and leaves no offset that could be issued a second time.
+    private var possiblySeen: StoredRoom? {
+        guard !self.inDoubt.isEmpty, let top = self.top else { return self.remembered }
+        var tail = self.tail
+        for body in self.inDoubt { _ = tail.append(body) }
+        return StoredRoom(
+            top: StreamPosition(offset: top.offset + UInt64(self.inDoubt.count), epoch: top.epoch),
+            bodies: tail.since(tail.firstOffset - 1) ?? [], firstOffset: tail.firstOffset)
     }
 
     func isIdle(since instant: MonotonicInstant) -> Bool {
@@ -93,6 +104,7 @@ package actor Room {
     func appended(_ entries: [AppendedEntry]) -> Int {
         let done = self.inFlight
         self.inFlight = []
+        self.inDoubt = []
         self.expireTail()
         for (pending, appended) in zip(done, entries) {
             if appended.isAppended {
@@ -120,7 +132,13 @@ package actor Room {
         self.inFlight = []
         if outcomeUnknown {
             self.isDoubtful = true
-            self.isProven = false
+            // Whether an entry with a key or a version used an offset depended on what the engine remembered then.
+            let isPlain = failed.allSatisfy { $0.entry.idempotencyKey == nil && $0.entry.version == nil }
+            if isPlain, self.inDoubt.isEmpty {
+                self.inDoubt = failed.map(\.entry.body)
+            } else {
+                self.loseProof()
+            }
         }
         for pending in failed { pending.reply(.failure(refusal)) }
         if !self.needsOpening { self.answerReaders() }
@@ -155,18 +173,23 @@ package actor Room {
     func loseProof() {
         self.isProven = false
         self.isDoubtful = true
+        self.inDoubt = []
     }
 
     /// The room was read under this owner's fence. Offsets are never issued twice under one epoch: what a proven owner
     /// remembers is put back; where what was seen may be lost and nobody knows it, the room gets a new epoch.
     func found(_ stored: StoredRoom, newEpoch: String) -> Finding {
-        if let top = self.top, let remembered = self.remembered {
+        if let top = self.top, let remembered = self.remembered, let possiblySeen = self.possiblySeen {
             let isShorter = stored.top.epoch == top.epoch && stored.top.offset < top.offset
+            // The engine is another run's, and what is in doubt is not there: it was lost, or never came.
+            let lacksDoubtful =
+                stored.top.epoch == top.epoch && stored.mayHaveRolledBack
+                && stored.top.offset < possiblySeen.top.offset
             let isBlank = stored.top.epoch != top.epoch && stored.top.offset == 0
             // The log came back from before this owner gave the room its epoch.
             let isFormer = stored.top.epoch != top.epoch && stored.mayHaveRolledBack
             if self.isProven {
-                if isShorter || isBlank || isFormer { return .restore(remembered) }
+                if isShorter || lacksDoubtful || isBlank || isFormer { return .restore(possiblySeen) }
             } else if isShorter || isBlank {
                 var renewed = remembered
                 renewed.top.epoch = isBlank ? stored.top.epoch : newEpoch
@@ -183,18 +206,15 @@ package actor Room {
         return .adopted
     }
 
-    /// The engine has again what this owner remembers.
-    func restored() {
-        self.isDoubtful = false
-        self.isProven = true
-        self.lastAppend = self.loop.now
-        self.answerReaders()
-    }
+    /// The engine has again what `restore` told to put there.
+    func restored(_ stored: StoredRoom) { self.adopt(stored) }
 
     /// The engine has what `renew` told to put there.
     func renewed(_ stored: StoredRoom) { self.adopt(stored) }
 
     private func adopt(_ stored: StoredRoom) {
+        // What is in doubt and not there may still come: an engine that lives may have it to do.
+        if stored.top != self.top { self.inDoubt = [] }
         self.top = stored.top
         self.tail.reset(to: StreamPosition(offset: stored.firstOffset - 1, epoch: stored.top.epoch))
         for body in stored.bodies { _ = self.tail.append(body) }

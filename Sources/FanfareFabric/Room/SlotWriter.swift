@@ -229,7 +229,7 @@ package actor SlotWriter {
                 let done = try await self.broker.restore(
                     room.name, to: remembered, from: stored.top, fence: fence, retention: room.retention)
                 // Where the stored state changed meanwhile the room stays doubtful and is read again.
-                if done { room.onThisLoop { $0.restored() } }
+                if done { room.onThisLoop { $0.restored(remembered) } }
             case .renew(let renewed):
                 self.logger.warning(
                     "the broker may have lost publications that were seen: the room goes on under a new epoch",

@@ -1,14 +1,14 @@
 /// Who is in the cluster, by the server's clock.
 enum MembershipScripts {
     /// KEYS: view, members, leases. ARGV: node, member, lease in milliseconds, new generation, channel of changes,
-    /// generation and number of the newest view that the member knows, incarnation.
+    /// generation and number of the newest view that the member knows, incarnation, the server's run.
     /// Returns generation, number, and node and member in turns.
     static let heartbeat = """
         #!lua flags=allow-oom
         local time = redis.call('TIME')
         local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
         local lease = tonumber(ARGV[3])
-        local view = redis.call('HMGET', KEYS[1], 'g', 'n', 'h')
+        local view = redis.call('HMGET', KEYS[1], 'g', 'n', 'h', 'r')
         local generation, number = view[1], tonumber(view[2] or '')
         local changed = false
         if not generation or not number then
@@ -19,14 +19,14 @@ enum MembershipScripts {
           number, changed = tonumber(ARGV[7]), true
         end
         local last = tonumber(view[3] or '')
-        if last and now - last > lease * 0.7 then
-          -- Nobody was heard for so long: it was the server that was away, or its clock that jumped. All get a new lease,
-          -- else whoever comes first would count the others out.
+        if last and (now - last > lease * 0.7 or view[4] ~= ARGV[#ARGV]) then
+          -- The server was started again, or nobody was heard for so long: it was the server that was away, or its clock
+          -- that jumped. All get a new lease, else whoever comes first would count the others out.
           for _, node in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
             redis.call('ZADD', KEYS[3], 'XX', 'GT', string.format('%.0f', now + lease), node)
           end
         end
-        redis.call('HSET', KEYS[1], 'h', string.format('%.0f', now))
+        redis.call('HSET', KEYS[1], 'h', string.format('%.0f', now), 'r', ARGV[#ARGV])
         local known, mark = redis.call('HGET', KEYS[2], ARGV[1]), ARGV[8] .. '\\n'
         if known and string.sub(known, 1, #mark) ~= mark then
           -- Another process of this name. One that lives renews every third of its lease.

@@ -87,7 +87,34 @@ import Testing
         #expect(replies == ["1 moved", "2 moved"])
     }
 
-    enum Proof: Sendable { case nothing, doubted, unknownOutcome, proven }
+    enum Proof: Sendable { case nothing, doubted, unknownOutcome, unknownWithKey, unknownTwice, proven }
+
+    private static func failUnknown(_ room: isolated Room, key: String? = nil) {
+        room.enqueue(Room.Pending(entry: AppendEntry(body: [4], idempotencyKey: key)) { _ in })
+        _ = room.beginBatch(maximumCount: 1, maximumBytes: 100)
+        _ = room.failBatch(.unknownOutcome, outcomeUnknown: true)
+    }
+
+    /// What was in doubt is kept with its body, and only until it is known.
+    @Test func whatWasInDoubtIsPutBack() async {
+        let bodies = await Self.withRoom { room -> [[Bytes]] in
+            _ = room.found(Self.stored(3, "e"), newEpoch: "n")
+            Self.failUnknown(room)
+            guard case .restore(let first) = room.found(Self.stored(3, "e", rolledBack: true), newEpoch: "n") else {
+                return []
+            }
+            room.restored(first)
+            room.enqueue(Self.pending(5, Box([])))
+            _ = room.beginBatch(maximumCount: 1, maximumBytes: 100)
+            _ = room.appended([AppendedEntry(position: StreamPosition(offset: 5, epoch: "e"), isDuplicate: false)])
+            room.requeue()
+            guard case .restore(let second) = room.found(Self.stored(3, "e", rolledBack: true), newEpoch: "n") else {
+                return []
+            }
+            return [first.bodies, second.bodies]
+        }
+        #expect(bodies == [[[1], [2], [3], [4]], [[1], [2], [3], [4], [5]]])
+    }
 
     /// The owner remembers 3@e.
     @Test(arguments: [
@@ -104,7 +131,16 @@ import Testing
         (.doubted, stored(2, "e"), "renew 3@n"),
         (.doubted, stored(0, "f"), "renew 3@f"),
         (.unknownOutcome, stored(4, "e"), "adopted 4@e"),
-        (.unknownOutcome, stored(3, "e", rolledBack: true), "renew 3@n"),
+        // It was not done, and may yet be.
+        (.unknownOutcome, stored(3, "e"), "adopted 3@e"),
+        // It may have been seen before it was lost: it counts as done.
+        (.unknownOutcome, stored(3, "e", rolledBack: true), "restore 4@e"),
+        (.unknownOutcome, stored(2, "e", rolledBack: true), "restore 4@e"),
+        (.unknownOutcome, stored(4, "e", rolledBack: true), "adopted 4@e"),
+        (.unknownOutcome, stored(0, "f"), "restore 4@e"),
+        // Which offset it had is not known.
+        (.unknownWithKey, stored(3, "e", rolledBack: true), "renew 3@n"),
+        (.unknownTwice, stored(3, "e", rolledBack: true), "renew 3@n"),
     ])
     func findings(_ proof: Proof, _ stored: StoredRoom, expected: String) async {
         let found = await Self.withRoom { room -> String in
@@ -112,10 +148,12 @@ import Testing
             switch proof {
             case .nothing, .proven: break
             case .doubted: room.loseProof()
-            case .unknownOutcome:
-                room.enqueue(Self.pending(9, Box([])))
-                _ = room.beginBatch(maximumCount: 1, maximumBytes: 100)
-                _ = room.failBatch(.unknownOutcome, outcomeUnknown: true)
+            case .unknownOutcome: Self.failUnknown(room)
+            case .unknownWithKey: Self.failUnknown(room, key: "k")
+            case .unknownTwice:
+                Self.failUnknown(room)
+                _ = room.found(Self.stored(3, "e"), newEpoch: "n")
+                Self.failUnknown(room)
             }
             switch room.found(stored, newEpoch: "n") {
             case .adopted: return room.acknowledged.map { "adopted \($0.offset)@\($0.epoch)" } ?? "nothing"
