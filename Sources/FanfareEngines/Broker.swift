@@ -35,16 +35,21 @@ package protocol Broker: Sendable {
     // MARK: Slots and rooms
 
     /// Takes the fence of `slot` for `node`, as the owner by view `view`. The same owner (node and incarnation) gets its
-    /// fence again; another one gets a higher one.
-    /// - Throws: `.fenced` where the slot was claimed under a newer view of the same generation, or where `view` is not
-    ///   of the current generation.
+    /// fence again; another one gets a higher one. So does the same owner after a restart of the engine, unless it `held`
+    /// the fence that is stored: the engine may have come back from before another owner's claim.
+    ///
+    /// An engine that was restarted gives no fence until all members beat again, or were removed: some of them may have
+    /// seen views that it lost.
+    /// - Parameter held: the fence that the owner holds, where it missed no view since it got it.
+    /// - Throws: `.fenced` where the slot was claimed under a newer view of the same generation, where `view` is older than
+    ///   the current one or of another generation, or while members are awaited.
     func claim(
-        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String, held: Fence?
     ) async throws(EngineError) -> Fence
 
     /// Reads a room as it is stored; where nothing is stored, it begins with `newEpoch` and top 0. A room at 0 is kept for
     /// `retention.emptyTime` after it was opened last: anybody can name a room.
-    /// - Throws: `.fenced` where `fence` is not the slot's current one.
+    /// - Throws: `.fenced` where `fence` is not the slot's current one, or was not claimed since the engine was restarted.
     func open(_ room: String, fence: Fence, newEpoch: String, retention: Retention) async throws(EngineError)
         -> StoredRoom
 
@@ -93,6 +98,14 @@ package protocol Broker: Sendable {
 
     /// For readiness and metrics.
     var health: BrokerHealth { get }
+}
+
+extension Broker {
+    package func claim(
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+    ) async throws(EngineError) -> Fence {
+        try await self.claim(slot, view: view, node: node, incarnation: incarnation, held: nil)
+    }
 }
 
 /// What a broker hands to the node. Called in order, on the broker's own executor: do little and hop.

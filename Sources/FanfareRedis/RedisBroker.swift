@@ -103,14 +103,15 @@ package final class RedisBroker: Broker {
             [member.node.rawValue, member.incarnation, self.channels.view])
     }
 
-    private var membershipKeys: [String] { [self.keys.view, self.keys.members, self.keys.leases] }
+    private var membershipKeys: [String] { [self.keys.view, self.keys.members, self.keys.leases, self.keys.awaited] }
 
     package func claim(
-        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String, held: Fence?
     ) async throws(EngineError) -> Fence {
+        let held = held.flatMap { $0.generation == view.generation ? String($0.number) : nil } ?? ""
         let reply = try await self.run(
-            .claim, keys: [self.keys.fence(slot), self.keys.view], .claim,
-            [view.generation, String(view.number), node.rawValue, incarnation])
+            .claim, keys: [self.keys.fence(slot), self.keys.view, self.keys.awaited], .claim,
+            [view.generation, String(view.number), node.rawValue, incarnation, held])
         guard let number = reply.number else { throw Self.malformed(.claim) }
         return Fence(generation: view.generation, number: number)
     }

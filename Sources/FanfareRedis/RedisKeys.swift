@@ -1,7 +1,7 @@
 import FanfareModel
 
 /// The names of keys and channels. All keys of a slot share a hash tag, so that one script may touch them; `view`,
-/// `members` and `leases` share another one.
+/// `members`, `leases` and `awaited` share another one.
 struct RedisKeys: Sendable {
     private let prefix: String
     /// Channels know no database numbers: the name keeps those of different databases apart.
@@ -22,16 +22,18 @@ struct RedisKeys: Sendable {
 
     // MARK: Membership
 
-    /// Hash: `g` generation, `n` number.
+    /// Hash: `g` generation, `n` number, `h` when a member was heard last, `r` the server's run then.
     var view: String { "\(self.prefix):{\(self.prefix)}:view" }
     /// Hash: node → member.
     var members: String { "\(self.prefix):{\(self.prefix)}:members" }
     /// Sorted set: node by the end of its lease, in milliseconds of the server's clock.
     var leases: String { "\(self.prefix):{\(self.prefix)}:leases" }
+    /// Set: members that were not heard since the server was started.
+    var awaited: String { "\(self.prefix):{\(self.prefix)}:awaited" }
 
     // MARK: Slots and rooms
 
-    /// Hash: `g` generation, `n` number, `v` view, `o` owner, `i` incarnation.
+    /// Hash: `g` generation, `n` number, `v` view, `o` owner, `i` incarnation, `r` the server's run when it was claimed last.
     func fence(_ slot: Slot) -> String { "\(self.prefix):{\(slot)}:fence" }
     /// Hash: `e` epoch, `s` top offset, `b` bytes of the history, `r` the server's run when it was written last.
     func meta(_ room: String, _ slot: Slot) -> String { "\(self.prefix):{\(slot)}:r:\(room):m" }

@@ -86,6 +86,12 @@ struct LinkFailureTests {
             let code = await Self.code { _ = try await node.broker.read(Self.room, since: nil, limit: 0) }
             return code == nil
         }
+        func claim(held: Fence?) async throws -> Fence {
+            let view = try await node.broker.heartbeat(node.member(), lease: .seconds(60), newGeneration: "other")
+            return try await node.broker.claim(
+                Self.slot, view: view.number, node: node.id, incarnation: "first", held: held)
+        }
+        #expect(try await claim(held: fence) == fence)
         let top = StreamPosition(offset: 1, epoch: stored.top.epoch)
         func reopened() async throws -> StoredRoom {
             try await node.broker.open(Self.room, fence: fence, newEpoch: "unused", retention: Retention())
@@ -100,11 +106,40 @@ struct LinkFailureTests {
         #expect(try await !reopened().mayHaveRolledBack)
         try server.restart()
         try await eventually(within: .seconds(10), "links come back") { node.broker.isUp }
+        #expect(await Self.code { _ = try await reopened() } == .fenced)
+        #expect(try await claim(held: fence) == fence)
         let room = try await reopened()
         #expect(room.mayHaveRolledBack)
         #expect(
             try await node.broker.restore(Self.room, to: room, from: room.top, fence: fence, retention: Retention()))
         #expect(try await !reopened().mayHaveRolledBack)
+        await cluster.stop()
+    }
+
+    @Test("a restart: nobody is given a slot until all were heard, and a fence that was not held last is not given again")
+    func claimsAfterARestart() async throws {
+        let server = try RedisServer(keepsData: true)
+        let cluster = try await redisCluster(server, nodes: 2)
+        let (one, two) = (cluster.nodes[0], cluster.nodes[1])
+        let (fence, _) = try await Self.open(one)
+        _ = try await two.broker.heartbeat(two.member(), lease: .seconds(60), newGeneration: "other")
+        try server.restart()
+        try await eventually(within: .seconds(10), "links come back") { one.broker.isUp && two.broker.isUp }
+        let view = try await one.broker.heartbeat(one.member(), lease: .seconds(60), newGeneration: "other").number
+        func claim(_ view: ViewNumber, held: Fence?) async throws -> Fence {
+            try await one.broker.claim(Self.slot, view: view, node: one.id, incarnation: "first", held: held)
+        }
+        #expect(await Self.code { _ = try await claim(view, held: fence) } == .fenced)
+        // The other one saw a view that this server lost: whoever was given the slot by that has written.
+        let seen = ViewNumber(generation: view.generation, number: view.number + 5)
+        let newest = try await two.broker.heartbeat(
+            two.member(), lease: .seconds(60), newGeneration: "other", seen: seen
+        ).number
+        #expect(newest.number == seen.number + 1)
+        #expect(await Self.code { _ = try await claim(view, held: fence) } == .fenced)
+        let next = try await claim(newest, held: nil)
+        #expect(next.number > seen.number)
+        #expect(try await claim(newest, held: nil) == next)
         await cluster.stop()
     }
 

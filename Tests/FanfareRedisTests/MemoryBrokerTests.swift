@@ -93,7 +93,12 @@ struct MemoryBrokerTests {
         try Self.append("room:1", [2], &state, at: 0)
         state.rollBack(to: snapshot)
         #expect(state.read("room:1", since: 0, limit: 5, now: Self.at(0))?.bodies == [[1]])
-        let fence = try #require(state.fence(of: Slot(of: "room:1")))
+        let member = Member(node: NodeID("n"), incarnation: "i", address: "")
+        let slot = Slot(of: "room:1")
+        let held = try #require(state.fence(of: slot))
+        let view = try state.heartbeat(member, lease: .seconds(60), newGeneration: "g", now: Self.at(0)).view
+        let fence = try state.claim(slot, view: view.number, node: member.node, incarnation: "i", held: held)
+        #expect(fence == held)
         func mayHaveRolledBack() throws -> Bool {
             try state.open("room:1", fence: fence, newEpoch: "", retention: Retention(), now: Self.at(0))
                 .mayHaveRolledBack

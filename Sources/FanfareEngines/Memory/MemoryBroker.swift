@@ -49,11 +49,11 @@ package final class MemoryBroker: Broker {
     }
 
     package func claim(
-        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String, held: Fence?
     ) async throws(EngineError) -> Fence {
         try self.checkOpen()
         return try self.hub.store { state, _ throws(EngineError) in
-            try state.claim(slot, view: view, node: node, incarnation: incarnation)
+            try state.claim(slot, view: view, node: node, incarnation: incarnation, held: held)
         }
     }
 

@@ -29,6 +29,8 @@ package struct MemoryBrokerState: Sendable {
         var view: UInt64
         var node: NodeID
         var incarnation: String
+        /// The engine's run in which it was made or renewed last.
+        var run: UInt64
     }
 
     let limits: Limits
@@ -41,6 +43,10 @@ package struct MemoryBrokerState: Sendable {
     var sweepCursor = 0
     /// Grows with every restart of the engine: rooms know in which run they were written last.
     var run: UInt64 = 0
+    /// The run in which a member was heard last.
+    private var runHeard: UInt64 = 0
+    /// Members that were not heard since the engine was restarted.
+    private var awaited: Set<NodeID> = []
     package internal(set) var storedBytes = 0
     package internal(set) var storedIdempotencyKeys = 0
 
@@ -82,13 +88,21 @@ package struct MemoryBrokerState: Sendable {
             self.leases = [:]
             self.viewNumber = ViewNumber(generation: newGeneration, number: 0)
         }
+        if self.runHeard != self.run {
+            // Until all have told what they saw, nobody is given a slot. Nobody is counted out by who comes first.
+            self.awaited = Set(self.leases.keys)
+            self.runHeard = self.run
+            for (node, held) in self.leases { self.leases[node]?.deadline = max(held.deadline, now + lease) }
+        }
         // A view that was given out is lost: its number must not be given to another one.
         let isBehind = before.map { seen?.generation == $0.generation && (seen?.number ?? 0) > $0.number } ?? false
         if isBehind, let seen { self.viewNumber = seen }
         var changed = before == nil || isBehind || self.leases[member.node]?.member != member
         self.leases[member.node] = Lease(member: member, deadline: now + lease)
+        self.awaited.remove(member.node)
         for (node, held) in self.leases where held.deadline <= now && node != member.node {
             self.leases[node] = nil
+            self.awaited.remove(node)
             changed = true
         }
         if changed { self.viewNumber?.number += 1 }
@@ -100,6 +114,7 @@ package struct MemoryBrokerState: Sendable {
     package mutating func leave(_ member: Member) -> Bool {
         guard self.leases[member.node]?.member.incarnation == member.incarnation else { return false }
         self.leases[member.node] = nil
+        self.awaited.remove(member.node)
         self.viewNumber?.number += 1
         return true
     }
@@ -107,28 +122,35 @@ package struct MemoryBrokerState: Sendable {
     // MARK: Fences
 
     package mutating func claim(
-        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String, held: Fence? = nil
     ) throws(EngineError) -> Fence {
         guard let current = self.viewNumber, current.generation == view.generation else {
             throw EngineError(.fenced, "view \(view) is not of the current generation")
         }
-        guard var claim = self.claims[slot] else {
-            let fence = Fence(generation: view.generation, number: max(1, view.number))
-            self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
-            return fence
+        guard view.number >= current.number else { throw EngineError(.fenced, "the current view is \(current)") }
+        guard self.runHeard == self.run, self.awaited.isEmpty else {
+            throw EngineError(.fenced, "not all members were heard since the engine was restarted")
         }
-        let isOfThisGeneration = claim.fence.generation == view.generation
-        if isOfThisGeneration, claim.node == node, claim.incarnation == incarnation {
-            claim.view = max(claim.view, view.number)
-            self.claims[slot] = claim
-            return claim.fence
-        }
-        if isOfThisGeneration, claim.view > view.number {
-            throw EngineError(.fenced, "slot \(slot) was claimed under view \(claim.view)")
+        var number: UInt64 = 1
+        if var claim = self.claims[slot], claim.fence.generation == view.generation {
+            number = claim.fence.number
+            if claim.node == node, claim.incarnation == incarnation {
+                if claim.run == self.run || held == claim.fence {
+                    claim.view = max(claim.view, view.number)
+                    claim.run = self.run
+                    self.claims[slot] = claim
+                    return claim.fence
+                }
+            } else if claim.view > view.number {
+                throw EngineError(.fenced, "slot \(slot) was claimed under view \(claim.view)")
+            } else {
+                number += 1
+            }
         }
         // At least the view's number: where a claim was lost, its number is not given to another owner again.
-        let fence = Fence(generation: view.generation, number: max(claim.fence.number + 1, view.number))
-        self.claims[slot] = Claim(fence: fence, view: view.number, node: node, incarnation: incarnation)
+        let fence = Fence(generation: view.generation, number: max(number, view.number))
+        self.claims[slot] = Claim(
+            fence: fence, view: view.number, node: node, incarnation: incarnation, run: self.run)
         return fence
     }
 
@@ -138,6 +160,9 @@ package struct MemoryBrokerState: Sendable {
     func check(_ fence: Fence, slot: Slot) throws(EngineError) {
         guard self.claims[slot]?.fence == fence else {
             throw EngineError(.fenced, "fence \(fence) of slot \(slot) is not the current one")
+        }
+        guard self.claims[slot]?.run == self.run else {
+            throw EngineError(.fenced, "slot \(slot) was not claimed since the engine was restarted")
         }
     }
 }

@@ -41,7 +41,8 @@ package actor SlotWriter {
     /// Rooms with work, in the order in which they got it.
     private var ready: [Room] = []
     private var fence: Fence?
-    /// The fence held last: another one of the same generation says that the slot was another node's in between.
+    /// The fence held last, as long as no view was missed: another one of the same generation says that the slot may have
+    /// been another node's in between.
     private var lastFence: Fence?
     private var tenure: UInt64
     /// Given up for good: where the slot comes back, another writer begins anew.
@@ -132,6 +133,7 @@ package actor SlotWriter {
         guard tenure != self.tenure else { return }
         self.tenure = tenure
         self.fence = nil
+        self.lastFence = nil
         self.loseProof()
     }
 
@@ -205,7 +207,8 @@ package actor SlotWriter {
         if let fence = self.fence { return fence }
         guard let view = self.map.view else { throw EngineError(.unavailable, "no view yet") }
         let fence = try await self.broker.claim(
-            self.slot, view: view.number, node: self.map.node, incarnation: self.map.incarnation)
+            self.slot, view: view.number, node: self.map.node, incarnation: self.map.incarnation,
+            held: self.lastFence)
         self.metrics.slotClaims.increment()
         if let last = self.lastFence, last != fence, last.generation == fence.generation { self.loseProof() }
         self.lastFence = fence

@@ -1,6 +1,6 @@
 /// Who is in the cluster, by the server's clock.
 enum MembershipScripts {
-    /// KEYS: view, members, leases. ARGV: node, member, lease in milliseconds, new generation, channel of changes,
+    /// KEYS: view, members, leases, awaited. ARGV: node, member, lease in milliseconds, new generation, channel of changes,
     /// generation and number of the newest view that the member knows, incarnation, the server's run.
     /// Returns generation, number, and node and member in turns.
     static let heartbeat = """
@@ -12,14 +12,20 @@ enum MembershipScripts {
         local generation, number = view[1], tonumber(view[2] or '')
         local changed = false
         if not generation or not number then
-          redis.call('DEL', KEYS[2], KEYS[3])
+          redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
           generation, number, changed = ARGV[4], 0, true
         elseif generation == ARGV[6] and number < tonumber(ARGV[7]) then
           -- A view that was given out is lost: its number must not be given to another one.
           number, changed = tonumber(ARGV[7]), true
         end
         local last = tonumber(view[3] or '')
-        if last and (now - last > lease * 0.7 or view[4] ~= ARGV[#ARGV]) then
+        local isStarted = view[4] ~= ARGV[#ARGV]
+        if isStarted then
+          -- Until all have told what they saw, nobody is given a slot.
+          redis.call('DEL', KEYS[4])
+          for _, node in ipairs(redis.call('HKEYS', KEYS[2])) do redis.call('SADD', KEYS[4], node) end
+        end
+        if last and (now - last > lease * 0.7 or isStarted) then
           -- The server was started again, or nobody was heard for so long: it was the server that was away, or its clock
           -- that jumped. All get a new lease, else whoever comes first would count the others out.
           for _, node in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
@@ -41,10 +47,12 @@ enum MembershipScripts {
           changed = true
         end
         redis.call('ZADD', KEYS[3], string.format('%.0f', now + lease), ARGV[1])
+        redis.call('SREM', KEYS[4], ARGV[1])
         for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now))) do
           if node ~= ARGV[1] then
             redis.call('HDEL', KEYS[2], node)
             redis.call('ZREM', KEYS[3], node)
+            redis.call('SREM', KEYS[4], node)
             changed = true
           end
         end
@@ -53,6 +61,7 @@ enum MembershipScripts {
           for _, node in ipairs(redis.call('HKEYS', KEYS[2])) do
             if not redis.call('ZSCORE', KEYS[3], node) then
               redis.call('HDEL', KEYS[2], node)
+              redis.call('SREM', KEYS[4], node)
               changed = true
             end
           end
@@ -68,7 +77,7 @@ enum MembershipScripts {
         return reply
         """
 
-    /// KEYS: view, members, leases. ARGV: node, incarnation, channel of changes.
+    /// KEYS: view, members, leases, awaited. ARGV: node, incarnation, channel of changes.
     static let leave = """
         #!lua flags=allow-oom
         local member = redis.call('HGET', KEYS[2], ARGV[1])
@@ -76,6 +85,7 @@ enum MembershipScripts {
         if not member or string.sub(member, 1, #mark) ~= mark then return 0 end
         redis.call('HDEL', KEYS[2], ARGV[1])
         redis.call('ZREM', KEYS[3], ARGV[1])
+        redis.call('SREM', KEYS[4], ARGV[1])
         if redis.call('HEXISTS', KEYS[1], 'n') == 1 then redis.call('HINCRBY', KEYS[1], 'n', 1) end
         redis.call('PUBLISH', ARGV[3], 'left')
         return 1

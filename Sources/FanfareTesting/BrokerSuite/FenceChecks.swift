@@ -50,6 +50,16 @@ enum FenceChecks {
                     BrokerCluster.slot, view: view(9, "another"), node: node.id, incarnation: "first")
             }
         },
+        BrokerCheck("a view older than the current one is refused", nodes: 2) { cluster in
+            try await begin(cluster)
+            let two = cluster.nodes[1]
+            let current = try await two.broker.heartbeat(two.member(), lease: .seconds(60), newGeneration: "other")
+            try expectEqual(current.number, view(2))
+            try await expectError(.fenced) {
+                _ = try await two.broker.claim(BrokerCluster.slot, view: view(1), node: two.id, incarnation: "first")
+            }
+            _ = try await two.broker.claim(BrokerCluster.slot, view: view(2), node: two.id, incarnation: "first")
+        },
         BrokerCheck("slots are claimed apart") { cluster in
             try await begin(cluster)
             let node = cluster.first

@@ -67,11 +67,11 @@ package final class SimulatedBroker: Broker, @unchecked Sendable {
     }
 
     package func claim(
-        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String
+        _ slot: Slot, view: ViewNumber, node: NodeID, incarnation: String, held: Fence?
     ) async throws(EngineError) -> Fence {
         try await self.engine.exchange(self) { state in
             Result { () throws(EngineError) in
-                try state.claim(slot, view: view, node: node, incarnation: incarnation)
+                try state.claim(slot, view: view, node: node, incarnation: incarnation, held: held)
             }
         }
     }
