@@ -84,8 +84,8 @@ package final class FollowImporter: Sendable {
                     // A level that was chosen meanwhile did not see these follows: maintenance looks at them.
                     try session.query(
                         """
-                        UPDATE preferences p SET is_applied = false FROM users u
-                        WHERE u.id = p.user_id AND p.notify > 0 AND u.name = ANY($1)
+                        UPDATE preferences SET is_applied = false
+                        WHERE notify > 0 AND user_id = ANY(ARRAY(SELECT id FROM users WHERE name = ANY($1)))
                         """, [.users(Set(lines.map(\.follower)))])
                     return written
                 }
@@ -107,7 +107,10 @@ package final class FollowImporter: Sendable {
             """
             CREATE TEMPORARY TABLE stage (
                 streamer text COLLATE "C", streamer_shard smallint, follower text COLLATE "C", follower_shard smallint
-            ) ON COMMIT DELETE ROWS
+            ) ON COMMIT DELETE ROWS;
+            -- The tables grow faster than their statistics: to read all of one for each batch would take longer with every
+            -- batch, and looks cheap to a planner that thinks them small.
+            SET enable_seqscan = off
             """)
     }
 
@@ -128,25 +131,30 @@ package final class FollowImporter: Sendable {
             SELECT name, shard FROM (
                 SELECT streamer AS name, streamer_shard AS shard FROM stage
                 UNION SELECT follower, follower_shard FROM stage
-            ) named WHERE NOT EXISTS (SELECT FROM users u WHERE u.name = named.name)
+            ) named WHERE (SELECT u.id FROM users u WHERE u.name = named.name) IS NULL
             ORDER BY name ON CONFLICT DO NOTHING
             """
         ).affected
         let follows = try session.query(
             """
             WITH streamers AS MATERIALIZED (
-                SELECT u.id, u.name,
+                SELECT s.streamer AS name, u.id,
                     COALESCE((SELECT max(e.id) FROM events e WHERE e.streamer = u.id), 0) AS newest
-                FROM (SELECT DISTINCT streamer FROM stage) s JOIN users u ON u.name = s.streamer
+                FROM (SELECT DISTINCT streamer FROM stage) s
+                CROSS JOIN LATERAL (SELECT id FROM users WHERE name = s.streamer LIMIT 1) u
+            ), lines AS MATERIALIZED (
+                SELECT t.streamer, t.follower_shard AS shard, u.id,
+                    COALESCE((SELECT p.notify FROM preferences p WHERE p.user_id = u.id), 0) AS level
+                FROM (SELECT DISTINCT streamer, follower, follower_shard FROM stage) t
+                CROSS JOIN LATERAL (SELECT id FROM users WHERE name = t.follower LIMIT 1) u
             )
             INSERT INTO follows (streamer, shard, follower, since, notify, chosen)
-            SELECT s.id, t.follower_shard, u.id, s.newest, COALESCE(p.notify, 0), CASE WHEN p.notify > 0 THEN 0 END
-            FROM stage t JOIN streamers s ON s.name = t.streamer JOIN users u ON u.name = t.follower
-            LEFT JOIN preferences p ON p.user_id = u.id
-            WHERE NOT EXISTS (
-                SELECT FROM follows f WHERE f.follower = u.id AND f.streamer = s.id AND f.until IS NULL
-            )
-            ORDER BY s.id, t.follower_shard, u.id ON CONFLICT DO NOTHING
+            SELECT s.id, l.shard, l.id, s.newest, l.level, CASE WHEN l.level > 0 THEN 0 END
+            FROM lines l JOIN streamers s ON s.name = l.streamer
+            WHERE (
+                SELECT f.since FROM follows f WHERE f.follower = l.id AND f.streamer = s.id AND f.until IS NULL
+            ) IS NULL
+            ORDER BY s.id, l.shard, l.id ON CONFLICT DO NOTHING
             """
         ).affected
         return (users, follows)
