@@ -85,6 +85,40 @@ import Testing
         }
     }
 
+    /// Between the moment that a worker has read it in the log and the one that it writes it, or makes jobs of it.
+    @Test(arguments: [2000, 3]) func cancelWhileItIsTakenUp(direct: Int) async throws {
+        try await Database.withStore({ $0.directRecipients = direct }) { store, database in
+            let ada = try user("ada")
+            let followers = try users(in: Shard(index: 3), 6) + users(in: Shard(index: 4), 6)
+            try await store.follow(ada, by: followers)
+            let event = try await store.raid(ada)
+            while try await store.relayOutbox(limit: 10).hasMore {}
+            let shards = try await Owner().claim(of: store)
+            try await database.execute("BEGIN; SELECT FROM shards FOR UPDATE")
+            async let batch = store.workFanout(FanoutOrder(shards: shards, limit: 100))
+            try await eventually {
+                try await database.execute("SELECT pg_stat_clear_snapshot()")
+                return try await database.count(
+                    """
+                    SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'
+                    """) == 1
+            }
+            #expect(try await store.control(event, .cancel) == .cancelled)
+            try await database.execute("COMMIT")
+            let settling = try await batch.settlement
+            _ = try await store.workFanout(FanoutOrder(shards: [:], limit: 1, settling: settling))
+            try await Owner().work(store)
+            let status = try await store.eventStatus(event)
+            #expect(status.state == .cancelled && status.completedAt != nil)
+            #expect(try await database.count("SELECT count(*) FROM fanout_jobs") == 0)
+            for follower in followers { #expect(try await store.inboxEvents(follower) == []) }
+            let next = try await store.raid(ada)
+            try await Owner().work(store)
+            #expect(try await store.inboxEvents(followers[0]) == [next])
+        }
+    }
+
     @Test func prioritiesAndBudgets() async throws {
         try await Database.withStore({
             $0.directRecipients = 2
