@@ -55,6 +55,9 @@ package protocol Store: Sendable {
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
     /// What is under way, and what was: a page, newest first.
     func events(_ filter: EventFilter) async throws(FanfareError) -> EventPage
+    /// How many events there ever were for the followers of a streamer, by type: all types, or the one named. Exact, also
+    /// of what is not kept any more; none for one never seen.
+    func eventCounts(of streamer: UserID, type: String?) async throws(FanfareError) -> [EventCount]
     /// Pauses the fan-out of an event, lets it go on, or ends it and takes back what is unread. Repeating is harmless.
     /// - Returns: the event's state afterwards.
     /// - Throws: 107 for an event that does not exist, or that is done or cancelled where that leaves nothing to control.
@@ -316,6 +319,17 @@ package struct EventStatus: Sendable, Hashable {
         if self.completedAt != nil { return 0 }
         guard self.state == .running, let total = self.total, self.rate > 0 else { return nil }
         return Int((Double(max(0, total - self.recipients)) / self.rate).rounded(.up))
+    }
+}
+
+/// How many events of a type a streamer had.
+package struct EventCount: Sendable, Hashable {
+    package var type: String
+    package var count: Int64
+
+    package init(type: String, count: Int64) {
+        self.type = type
+        self.count = count
     }
 }
 

@@ -27,6 +27,8 @@ WRONG = {
     "an unknown option": (["--turbo"], SECRET),
     "a log level that is none": ([], {**SECRET, "LOG_LEVEL": "loudly"}),
     "encryption, which is not offered": (["--tls-certificate", "/etc/ssl/certs/ca-certificates.crt", "--tls-key", "/etc/hostname"], SECRET),
+    "events that go before the entries that need them": (["--inbox-retention", "90d", "--event-retention", "30d"], SECRET),
+    "events that go though entries stay": (["--inbox-retention", "0", "--event-retention", "30d"], SECRET),
     "a host that is none": (["--host", "no host"], SECRET),
 }
 

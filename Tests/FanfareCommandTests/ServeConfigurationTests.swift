@@ -124,6 +124,9 @@ import Testing
         (["--address", "here"], "address"), (["--redis-prefix", "{x}"], "redis_prefix"),
         (["--history-ttl", "40d", "--position-ttl", "2d"], "shorter than history_ttl"),
         (["--otlp-endpoint", "x"], "otlp_endpoint"),
+        (["--event-retention", "30d"], "event_retention (30d) is shorter than inbox_retention (90d)"),
+        (["--inbox-retention", "0", "--event-retention", "30d"], "inbox_retention keeps entries for ever"),
+        (["--inbox-retention", "0.1"], "inbox_retention is shorter than 1s"), (["--inbox-limit", "0"], "inbox_limit"),
     ])
     func wrongValuesAreToldInOneLine(arguments: [String], message: String) throws {
         let error = #expect(throws: ConfigurationError.self) { try self.read(arguments) }
@@ -177,6 +180,12 @@ import Testing
         #expect(configuration.allowedOrigins == ["https://a.example", "*"])
         #expect(configuration.log.level == .debug && configuration.log.format == .text)
         #expect(configuration.apiKey == "k" && configuration.hasAccounts)
+        #expect(configuration.limits.inboxRetention == .seconds(90 * 86_400))
+        // Events are kept as long as entries, where nothing else is said.
+        let long = try self.read(["--inbox-retention", "500d"]).limits
+        #expect(long.eventRetention == long.inboxRetention && long.eventRetention == .seconds(500 * 86_400))
+        let ever = try self.read(["--inbox-retention", "0"]).limits
+        #expect(ever.inboxRetention == nil && ever.eventRetention == nil)
         // A short interval alone needs no second option.
         #expect(try self.read(["--ping-interval", "2"]).limits.pongTimeout == .seconds(1))
     }

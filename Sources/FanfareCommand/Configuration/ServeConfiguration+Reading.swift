@@ -261,6 +261,7 @@ extension ServeConfiguration.Limits {
         self.mutedStreamers = try values.integer("muted_streamers", in: 0...10_000, default: self.mutedStreamers)
         self.scheduledEvents = try values.integer("scheduled_events", in: 0...1_000_000, default: self.scheduledEvents)
         self.notificationTime = try values.duration("notification_ttl", in: ages, default: self.notificationTime)
+        try self.readRetention(values)
         self.broadcastThreshold = try values.integer(
             "broadcast_threshold", in: 0...1_000_000_000, default: self.broadcastThreshold)
         self.holdOff = try values.duration("hold_off", in: .zero...(.seconds(86_400)), default: self.holdOff)
@@ -278,5 +279,32 @@ extension ServeConfiguration.Limits {
             "heartbeat_lease", in: .milliseconds(300)...(.seconds(300)), default: self.heartbeatLease)
         self.drainDeadline = try values.duration(
             "drain_deadline", in: .zero...(.seconds(3600)), default: self.drainDeadline)
+    }
+
+    /// Entries refer to events: what an inbox shows must be there.
+    private mutating func readRetention(_ values: SettingValues) throws(ConfigurationError) {
+        func retention(_ name: String, _ usual: Duration?) throws(ConfigurationError) -> Duration? {
+            let years = Duration.zero...Duration.seconds(100 * 366 * 86_400)
+            let time = try values.duration(name, in: years, default: usual ?? .zero)
+            guard time > .zero else { return nil }
+            guard time >= .seconds(1) else { throw ConfigurationError("\(name) is shorter than 1s (0: for ever)") }
+            return time
+        }
+        self.inboxLimit = try values.integer("inbox_limit", in: 1...1_000_000, default: self.inboxLimit)
+        self.inboxRetention = try retention("inbox_retention", self.inboxRetention)
+        // Where it is not said, events are kept as long as entries may refer to them.
+        let usual = self.inboxRetention.map { max($0, self.eventRetention ?? $0) }
+        self.eventRetention = try retention("event_retention", usual)
+        guard let events = self.eventRetention else { return }
+        guard let inbox = self.inboxRetention else {
+            throw ConfigurationError(
+                "event_retention (\(Quantity.text(events))) is set, but inbox_retention keeps entries for ever: "
+                    + "their events have to stay")
+        }
+        guard events >= inbox else {
+            throw ConfigurationError(
+                "event_retention (\(Quantity.text(events))) is shorter than inbox_retention (\(Quantity.text(inbox))): "
+                    + "entries need their events")
+        }
     }
 }

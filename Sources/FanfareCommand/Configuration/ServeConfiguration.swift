@@ -84,6 +84,11 @@ package struct ServeConfiguration: Sendable {
         package var scheduledEvents = 100_000
         /// The longest that a notification may ask to be worth a push.
         package var notificationTime: Duration = .seconds(30 * 86_400)
+        /// Nil: for ever.
+        package var inboxRetention: Duration? = .seconds(90 * 86_400)
+        package var inboxLimit = 10_000
+        /// Nil: for ever.
+        package var eventRetention: Duration? = .seconds(365 * 86_400)
         package var broadcastThreshold = 100_000
         package var holdOff: Duration = .seconds(30)
         package var onlineFirst = 128

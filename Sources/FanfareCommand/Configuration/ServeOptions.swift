@@ -193,6 +193,9 @@ struct RoomOptions: ParsableArguments {
     @Option(name: .customLong("muted-streamers"), help: .setting("muted_streamers")) var mutedStreamers: String?
     @Option(name: .customLong("scheduled-events"), help: .setting("scheduled_events")) var scheduledEvents: String?
     @Option(name: .customLong("notification-ttl"), help: .setting("notification_ttl")) var notificationTTL: String?
+    @Option(name: .customLong("inbox-retention"), help: .setting("inbox_retention")) var inboxRetention: String?
+    @Option(name: .customLong("inbox-limit"), help: .setting("inbox_limit")) var inboxLimit: String?
+    @Option(name: .customLong("event-retention"), help: .setting("event_retention")) var eventRetention: String?
     @Option(name: .customLong("broadcast-threshold"), help: .setting("broadcast_threshold")) var broadcastThreshold:
         String?
     @Option(name: .customLong("hold-off"), help: .setting("hold_off")) var holdOff: String?
@@ -224,6 +227,9 @@ struct RoomOptions: ParsableArguments {
             "muted_streamers": self.mutedStreamers,
             "scheduled_events": self.scheduledEvents,
             "notification_ttl": self.notificationTTL,
+            "inbox_retention": self.inboxRetention,
+            "inbox_limit": self.inboxLimit,
+            "event_retention": self.eventRetention,
             "broadcast_threshold": self.broadcastThreshold,
             "hold_off": self.holdOff,
             "online_first": self.onlineFirst,

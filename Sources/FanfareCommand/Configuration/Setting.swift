@@ -109,6 +109,10 @@ package struct Setting: Sendable, Hashable {
         Setting("muted_streamers", default: "1000", "Streamers that one user may mute within a day; then error 106."),
         Setting("scheduled_events", default: "100000", "Events that wait for their time; then error 106."),
         Setting("notification_ttl", default: "30d", "The longest ttl_s of a notification."),
+        Setting("inbox_retention", default: "90d", "Time that inbox entries are kept at the least; 0: for ever."),
+        Setting("inbox_limit", default: "10000", "Newest entries that an inbox shows and counts."),
+        Setting(
+            "event_retention", default: "365d", "Time that events are kept, not below inbox_retention; 0: for ever."),
         Setting("broadcast_threshold", default: "100000", "Followers from whom on an event is kept once; 0: never."),
         Setting("hold_off", default: "30s", "Time after a start in which a restarted stream makes no new event."),
         Setting(

@@ -27,6 +27,7 @@ package enum Method: String, Sendable, Hashable, CaseIterable {
     case archive
     case events
     case eventStatus = "event_status"
+    case eventCounts = "event_counts"
     case pauseEvent = "pause_event"
     case resumeEvent = "resume_event"
     case cancelEvent = "cancel_event"

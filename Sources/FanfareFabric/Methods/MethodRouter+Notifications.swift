@@ -129,6 +129,19 @@ extension MethodRouter {
         return .object(members)
     }
 
+    func eventCounts(_ parameters: Parameters) async throws(FanfareError) -> JSON {
+        let streamer = try parameters.user("streamer")
+        let type = try parameters.string("type")
+        guard (type?.utf8.count ?? 0) <= MethodRouter.maximumType else {
+            throw .badRequest("'type' has more than \(MethodRouter.maximumType) bytes")
+        }
+        let counts = try await self.operations.eventCounts(of: streamer, type: type)
+        return [
+            "counts": .array(counts.map { ["type": .string($0.type), "count": .integer(Int($0.count))] }),
+            "total": .integer(Int(counts.reduce(0) { $0 + $1.count })),
+        ]
+    }
+
     // MARK: Inbox
 
     func notifications(_ parameters: Parameters, by caller: Caller) async throws(FanfareError) -> JSON {

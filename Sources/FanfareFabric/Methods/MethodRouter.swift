@@ -75,6 +75,7 @@ package struct MethodRouter: Sendable {
         case .archive: try await self.mark(.archived, parameters, by: caller)
         case .events: try await self.events(parameters)
         case .eventStatus: try await self.eventStatus(parameters)
+        case .eventCounts: try await self.eventCounts(parameters)
         case .pauseEvent: try await self.control(.pause, parameters)
         case .resumeEvent: try await self.control(.resume, parameters)
         case .cancelEvent: try await self.control(.cancel, parameters)

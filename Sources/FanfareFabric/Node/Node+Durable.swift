@@ -64,6 +64,10 @@ extension Node {
         try await self.durable().events(filter)
     }
 
+    package func eventCounts(of streamer: UserID, type: String?) async throws(FanfareError) -> [EventCount] {
+        try await self.durable().eventCounts(of: streamer, type: type)
+    }
+
     package func control(_ event: EventID, _ control: EventControl) async throws(FanfareError) -> EventState {
         let state = try await self.durable().control(event, control)
         await self.fanout?.eventAccepted()

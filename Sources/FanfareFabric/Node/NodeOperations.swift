@@ -62,6 +62,7 @@ package protocol NodeOperations: Sendable {
     func cancelScheduled(_ id: Int64) async throws(FanfareError)
     func eventStatus(_ event: EventID) async throws(FanfareError) -> EventStatus
     func events(_ filter: EventFilter) async throws(FanfareError) -> EventPage
+    func eventCounts(of streamer: UserID, type: String?) async throws(FanfareError) -> [EventCount]
     func control(_ event: EventID, _ control: EventControl) async throws(FanfareError) -> EventState
     func notifications(_ query: InboxQuery) async throws(FanfareError) -> InboxPage
     /// Pushes the change to the user's other sessions.

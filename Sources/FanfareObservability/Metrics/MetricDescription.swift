@@ -78,6 +78,8 @@ struct MetricDescription: Sendable {
         "fanfare_fanout_backlog": .init("Fan-out jobs that are not done."),
         "fanfare_fanout_rows_total": .init("Recipients that this node's shards worked through."),
         "fanfare_fanout_failures_total": .init("Failures of fan-out shards, tried again."),
+        "fanfare_partitions": .init("Partitions of events and of the inbox, by state."),
+        "fanfare_partitions_dropped_total": .init("Partitions that were dropped because they were too old."),
         "fanfare_inbox_rows_total": .init("Inbox entries written."),
         "fanfare_inbox_pushes_total": .init("Notifications pushed to sessions here."),
         "fanfare_inbox_pushes_undelivered_total": .init("Pushes given up because a node did not answer."),

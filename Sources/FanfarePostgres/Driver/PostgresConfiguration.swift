@@ -76,6 +76,16 @@ package struct PostgresConfiguration: Sendable {
     /// How long a dead letter is kept after it was replayed or discarded.
     package var deadLetterTime: Duration = .seconds(30 * 86_400)
 
+    /// How long inbox entries are kept at the least; nil: for ever. They go a partition at a time.
+    package var inboxRetention: Duration? = .seconds(90 * 86_400)
+    /// Entries that an inbox shows and counts: its newest.
+    package var inboxLimit = 10_000
+    /// How long events are kept at the least, and until no inbox has them any more; nil: for ever. How many there were stays
+    /// known.
+    package var eventRetention: Duration? = .seconds(365 * 86_400)
+    /// How long one partition takes what comes; nil: a sixth of the time that it is kept, 30 days at the most.
+    package var partitionPeriod: Duration?
+
     /// - Parameter url: `postgres://user@host:port/database?…` or libpq's `keyword=value …`.
     /// - Throws: a message that never repeats the text, which may hold a password.
     package init(url: String) throws(InvalidURL) {

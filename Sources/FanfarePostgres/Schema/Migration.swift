@@ -20,6 +20,7 @@ package struct AppliedMigration: Sendable, Hashable {
 /// The schema of this program.
 package enum Schema {
     package static let migrations: [Migration] = [
-        .tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled, .broadcasts, .held, .ahead,
+        .tables, .inbox, .deadLetters, .fanout, .preferences, .scheduled, .broadcasts, .held, .ahead, .eventLog,
+        .inboxPartitions,
     ]
 }

@@ -41,7 +41,6 @@ extension PostgresSession {
             [.shard(job.shard), .int8(job.streamer ?? 0), .int8(job.event.rawValue)])
         let audience = job.audience(limit: size)
         let place = audience.parameters.count
-        // The event's rows lie at or above the first sequence of the day on which it was relayed.
         let rows = try self.query(
             """
             WITH chunk AS MATERIALIZED (\(audience.sql)), gone AS (
@@ -49,7 +48,9 @@ extension PostgresSession {
                 WHERE i.user_id = c.user_id AND i.event_id = $\(place + 1) AND NOT i.read AND NOT i.archived
                     AND i.sequence > GREATEST(COALESCE(m.up_to, 0), COALESCE(m.archived_up_to, 0))
                     AND i.sequence >= (
-                        SELECT COALESCE((floor((extract(epoch FROM relayed_at) - 1735689600) / 86400)::bigint) << 32, 0)
+                        SELECT COALESCE(
+                            first_sequence,
+                            (floor((extract(epoch FROM relayed_at) - 1735689600) / 86400)::bigint) << 32, 0)
                         FROM fanouts WHERE event_id = $\(place + 1)
                     )
                 RETURNING i.user_id

@@ -183,11 +183,10 @@ struct FanoutWork: Sendable {
         _ session: PostgresSession, _ shards: some Collection<Shard>, _ progress: inout Progress
     ) throws(PostgresError) -> [Shard: FanoutShardRow] {
         guard !shards.isEmpty else { return [:] }
-        // Sequences begin anew, higher, with each day: what is older than a day lies below a bound.
+        // Sequences begin anew, higher, with each partition of the inbox: what is older lies below a bound.
         let rows = try session.query(
             """
-            SELECT shard, fence, generation, position, GREATEST(next_sequence,
-                (floor((extract(epoch FROM clock_timestamp()) - 1735689600) / 86400)::bigint) << 32)
+            SELECT shard, fence, generation, position, GREATEST(next_sequence, (SELECT inbox_floor FROM instance))
             FROM shards WHERE shard = ANY($1) ORDER BY shard FOR NO KEY UPDATE
             """, [.shards(shards)])
         var locked: [Shard: FanoutShardRow] = [:]

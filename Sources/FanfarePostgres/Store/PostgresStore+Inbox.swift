@@ -21,6 +21,7 @@ extension PostgresStore {
             query.unreadOnly
             ? (" AND NOT i.read AND i.sequence > (SELECT up_to FROM who)", " AND b.sequence > (SELECT up_to FROM who)")
             : ("", "")
+        let most = self.configuration.inboxLimit
         let page = InboxSource.page(
             "ORDER BY sequence DESC", where: { "\($0).sequence < $2" }, rows: rows + unreadRows,
             broadcasts: broadcasts + unreadBroadcasts)
@@ -28,15 +29,16 @@ extension PostgresStore {
             // One statement, so that page and count are of one moment.
             let rows = try session.query(
                 """
-                WITH \(InboxSource.user), page AS MATERIALIZED (\(page))
+                WITH \(InboxSource.user), page AS MATERIALIZED (\(page)), \(InboxSource.bound(most))
                 SELECT count.unread, p.sequence, p.event_id, e.type, e.data, e.created_at, p.read, p.archived, e.expires_at
-                FROM (SELECT \(InboxSource.unread) AS unread) count
-                LEFT JOIN (page p JOIN events e ON e.id = p.event_id) ON true
+                FROM (SELECT \(InboxSource.unread(most)) AS unread) count
+                LEFT JOIN (page p JOIN events e ON e.id = p.event_id)
+                    ON p.sequence > \(InboxSource.boundOf(page: "page", most))
                 ORDER BY p.sequence DESC
                 """,
                 [
                     .text(query.user.rawValue), .int8(query.before ?? UInt64(Int64.max)),
-                    .int8(Int64(min(max(query.limit, 0), 1000))),
+                    .int8(Int64(min(max(query.limit, 0), 1000, most))),
                 ])
             return InboxPage(entries: try PostgresStore.entries(rows, limit: .max), unread: try rows.int(0, 0))
         }
@@ -95,8 +97,7 @@ extension PostgresSession {
 
     /// Entries with all that decides whether they are pushed.
     fileprivate func inboxTail(of user: UserID, after sequence: UInt64, limit: Int) throws(PostgresError) -> InboxTail {
-        let page = InboxSource.page(
-            "ORDER BY sequence", where: { "\($0).sequence > $2" }, rows: "true", broadcasts: "true")
+        let page = InboxSource.page("ORDER BY sequence", where: { "\($0).sequence > $2" })
         let rows = try self.query(
             """
             WITH \(InboxSource.user), page AS MATERIALIZED (\(page))
@@ -108,7 +109,8 @@ extension PostgresSession {
                         SELECT FROM follows f
                         WHERE f.follower = (SELECT id FROM who) AND f.streamer = e.streamer AND f.until IS NULL
                             AND f.notify <= CASE WHEN e.type = 'stream.live' THEN 1 ELSE 0 END
-                    )
+                    ),
+                COALESCE((SELECT gone > $2 FROM who), false)
             FROM (SELECT \(InboxSource.top()) AS sequence) top
             LEFT JOIN (page p JOIN events e ON e.id = p.event_id) ON true
             ORDER BY p.sequence
@@ -118,7 +120,9 @@ extension PostgresSession {
             entries[index].streamer = try rows.stringOrNil(index, 9).map(UserID.init(unchecked:))
             entries[index].isStale = try rows.bool(index, 10)
         }
-        let isTruncated = rows.count > limit && !rows.isNull(rows.count - 1, 1)
+        // Of what was there before, nobody knows what the client had.
+        let isCutOff = try rows.bool(0, 11)
+        let isTruncated = isCutOff || rows.count > limit && !rows.isNull(rows.count - 1, 1)
         return InboxTail(entries: entries, top: try rows.uint64(0, 0), isTruncated: isTruncated)
     }
 }

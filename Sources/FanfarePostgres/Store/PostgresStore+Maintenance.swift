@@ -6,18 +6,26 @@ extension PostgresStore {
     /// How often the relay looks after the store, and for how long keys that stand for single calls are kept: longer than
     /// any call is tried again.
     private static let interval = Duration.seconds(10)
+    /// Where partitions are short, several times in the time of one.
+    private var maintenanceInterval: Duration {
+        PartitionedLog.allCases.reduce(PostgresStore.interval) { interval, log in
+            min(interval, PartitionPlan.period(for: self.configuration.retention(of: log)) / 4)
+        }
+    }
 
     /// Forgets what is no longer needed and measures what waits. What fails here is tried again at the next turn.
     func maintain() async {
         let now = MonotonicClock.now()
+        let interval = self.maintenanceInterval
         let isDue = self.maintained.withLock { last in
-            if let last, now < last + PostgresStore.interval { return false }
+            if let last, now < last + interval { return false }
             last = now
             return true
         }
         guard isDue else { return }
         await self.boundDeadLetters()
         await self.applyOpenLevels()
+        if self.configuration.tendsPartitions { self.beginTendingPartitions() }
         let found = try? await self.fanout.run("maintain", as: .fanout) { session in
             try session.query(
                 """

@@ -5,7 +5,8 @@ extension PostgresStore {
     package func mark(_ user: UserID, _ mark: InboxMark, _ which: InboxSelection) async throws(FanfareError)
         -> MarkResult
     {
-        try await self.request("mark_\(mark.rawValue)") { session in
+        let most = self.configuration.inboxLimit
+        return try await self.request("mark_\(mark.rawValue)") { session in
             let ids = try session.userIDs([user])
             guard let id = ids[user] else { return MarkResult(unread: 0, changed: 0) }
             // One at a time per user, so that each sees what the one before changed. A fan-out that commits meanwhile
@@ -14,11 +15,11 @@ extension PostgresStore {
             try session.query("SELECT FROM read_marks WHERE user_id = $1 FOR UPDATE", [.int8(id)])
             let changed =
                 switch which {
-                case .sequences(let sequences): try session.mark(mark, user, id, sequences)
-                case .upTo(let sequence): try session.mark(mark, user, id, upTo: sequence)
+                case .sequences(let sequences): try session.mark(mark, user, id, sequences, most)
+                case .upTo(let sequence): try session.mark(mark, user, id, upTo: sequence, most)
                 }
             let unread = try session.query(
-                "WITH \(InboxSource.user) SELECT \(InboxSource.unread)", [.text(user.rawValue)])
+                "WITH \(InboxSource.user) SELECT \(InboxSource.unread(most))", [.text(user.rawValue)])
             return MarkResult(unread: try unread.int(0, 0), changed: changed)
         }
     }
@@ -38,23 +39,27 @@ extension InboxMark {
 extension PostgresSession {
     /// - Returns: how many entries changed.
     fileprivate func mark(
-        _ mark: InboxMark, _ user: UserID, _ id: Int64, _ sequences: [UInt64]
+        _ mark: InboxMark, _ user: UserID, _ id: Int64, _ sequences: [UInt64], _ most: Int
     ) throws(PostgresError) -> Int {
         let (set, upTo, isNotSet) = mark.sql
         let parameters: [PostgresValue] = [.text(user.rawValue), .int8s(sequences.map(Int64.init(clamping:)))]
         let rows = try self.query(
             """
+            WITH \(InboxSource.user), \(InboxSource.bound(most))
             UPDATE inbox SET \(set)
-            WHERE user_id = $1 AND sequence = ANY($2) AND \(isNotSet)
-                AND sequence > (SELECT \(upTo) FROM read_marks WHERE user_id = $1)
-            """, [.int8(id)] + parameters.suffix(1)
+            WHERE user_id = (SELECT id FROM who) AND sequence = ANY($2) AND \(isNotSet)
+                AND sequence > GREATEST((SELECT \(upTo) FROM who), (SELECT sequence FROM bound))
+            """, parameters
         ).affected
         // Of a broadcast there is no row until one has something to say.
         let heard = InboxSource.broadcasts(
-            where: "b.sequence = ANY($2) AND b.sequence > (SELECT \(upTo) FROM who)")
+            where: """
+                b.sequence = ANY($2)
+                AND b.sequence > GREATEST((SELECT \(upTo) FROM who), (SELECT sequence FROM bound))
+                """)
         let broadcasts = try self.query(
             """
-            WITH \(InboxSource.user)
+            WITH \(InboxSource.user), \(InboxSource.bound(most))
             INSERT INTO inbox (user_id, sequence, event_id, read, archived)
             SELECT (SELECT id FROM who), sequence, event_id, true, \(mark == .archived) FROM (\(heard)) heard
             ON CONFLICT DO NOTHING
@@ -65,21 +70,27 @@ extension PostgresSession {
 
     /// - Returns: how many entries changed.
     fileprivate func mark(
-        _ mark: InboxMark, _ user: UserID, _ id: Int64, upTo sequence: UInt64
+        _ mark: InboxMark, _ user: UserID, _ id: Int64, upTo sequence: UInt64, _ most: Int
     ) throws(PostgresError) -> Int {
         let (_, upTo, isNotSet) = mark.sql
         // Not above what is there now: what comes later is new.
         let counted = try self.query(
             """
-            WITH \(InboxSource.user), bound AS MATERIALIZED (SELECT \(InboxSource.top(upTo: "$2")) AS sequence)
-            SELECT (SELECT sequence FROM bound), (
+            WITH \(InboxSource.user), \(InboxSource.bound(most)),
+                last AS MATERIALIZED (SELECT \(InboxSource.top(upTo: "$2")) AS sequence),
+                before AS MATERIALIZED (
+                    SELECT GREATEST((SELECT \(upTo) FROM who), (SELECT sequence FROM bound)) AS sequence
+                )
+            SELECT (SELECT sequence FROM last), (
                 SELECT count(*) FROM inbox
-                WHERE user_id = (SELECT id FROM who) AND sequence > (SELECT \(upTo) FROM who)
-                    AND sequence <= (SELECT sequence FROM bound) AND \(isNotSet)
+                WHERE user_id = (SELECT id FROM who) AND sequence > (SELECT sequence FROM before)
+                    AND sequence <= (SELECT sequence FROM last) AND \(isNotSet)
             ) + (
                 SELECT count(*) FROM (
                     \(InboxSource.broadcasts(
-                        where: "b.sequence > (SELECT \(upTo) FROM who) AND b.sequence <= (SELECT sequence FROM bound)"))
+                        where: """
+                            b.sequence > (SELECT sequence FROM before) AND b.sequence <= (SELECT sequence FROM last)
+                            """))
                 ) heard
             )
             """, [.text(user.rawValue), .int8(sequence)])

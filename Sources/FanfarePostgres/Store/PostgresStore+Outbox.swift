@@ -202,6 +202,7 @@ extension PostgresSession {
                 shards_total = cardinality(p.shards::smallint[]), is_large = p.is_large = 1,
                 total = NULLIF(p.total, -1), is_broadcast = p.is_broadcast = 1, priority = p.priority,
                 budget = NULLIF(p.budget, ''), relayed_at = clock_timestamp(),
+                first_sequence = (SELECT inbox_floor FROM instance),
                 completed_at = CASE WHEN p.shards = '{}' THEN clock_timestamp() END
             FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::smallint[], $6::bigint[],
                 $7::smallint[], $8::smallint[], $9::text[])

@@ -1,4 +1,5 @@
 import FanfareEngines
+import FanfareModel
 import Metrics
 
 /// What operators see of the durable lane.
@@ -22,12 +23,30 @@ struct StoreMetrics: Sendable {
     let deadLetters = Gauge(label: "fanfare_dead_letters")
     let oldestDeadLetter = Gauge(label: "fanfare_dead_letters_oldest_seconds")
     let forgottenDeadLetters = Counter(label: "fanfare_dead_letters_forgotten_total")
+    let partitionsDropped = Counter(label: "fanfare_partitions_dropped_total")
     private let replayedDeadLetters = Counter(
         label: "fanfare_dead_letters_settled_total", dimensions: [("as", "replayed")])
     private let discardedDeadLetters = Counter(
         label: "fanfare_dead_letters_settled_total", dimensions: [("as", "discarded")])
     /// Nobody looked after them, and more came than are kept.
     let shedDeadLetters = Counter(label: "fanfare_dead_letters_settled_total", dimensions: [("as", "shed")])
+
+    func partitions(_ log: PartitionedLog, _ partitions: [LogPartition], retention: Duration?) {
+        let isOverdue = { (partition: LogPartition) in
+            guard let retention, let ended = partition.endedFor else { return false }
+            return ended >= retention.milliseconds
+        }
+        let states: [(name: String, count: Int)] = [
+            ("ahead", partitions.count { $0.openFor == nil }),
+            ("open", partitions.count { $0.openFor != nil && $0.endedFor == nil }),
+            ("closing", partitions.count { $0.endedFor != nil && !$0.isClosed }),
+            ("closed", partitions.count { $0.isClosed && !isOverdue($0) }),
+            ("overdue", partitions.count { $0.isClosed && isOverdue($0) }),
+        ]
+        for (state, count) in states {
+            Gauge(label: "fanfare_partitions", dimensions: [("log", log.rawValue), ("state", state)]).record(count)
+        }
+    }
 
     func settled(_ settlement: DeadLetterSettlement, _ count: Int) {
         switch settlement {

@@ -60,6 +60,9 @@ final class NodeRuntime: Service {
             database.deadLetterTime = configuration.limits.deadLetterTime
             database.mutedStreamersLimit = configuration.limits.mutedStreamers
             database.scheduledEventsLimit = configuration.limits.scheduledEvents
+            database.inboxRetention = configuration.limits.inboxRetention
+            database.inboxLimit = configuration.limits.inboxLimit
+            database.eventRetention = configuration.limits.eventRetention
             database.queueLimit = configuration.limits.databaseQueue
             database.queueTimeout = configuration.limits.databaseQueueTime
             database.statementTimeout = configuration.limits.statementTimeout

@@ -49,6 +49,29 @@ import Testing
         }
     }
 
+    /// The very first chunks of a large event, in several shards.
+    @Test func rowsOfLargeEventsAreSetApart() async throws {
+        try await Database.withStore({ $0.directRecipients = 2 }) { store, database in
+            let ada = try user("ada")
+            let followers = try (0..<4).flatMap { try users(in: Shard(index: $0), 10) }
+            try await store.follow(ada, by: followers)
+            let bad = [followers[0], followers[13], followers[14], followers[39]]
+            try await poison(database, bad)
+            let event = try await store.raid(ada)
+            try await eventually {
+                try await Owner().work(store, limit: 20)
+                return try await store.eventStatus(event).completedAt != nil
+            }
+            let status = try await store.eventStatus(event)
+            #expect(status.recipients == 36 && status.deadLetters == 4)
+            let letters = try await store.deadLetters(DeadLetterFilter(event: event))
+            #expect(Set(letters.compactMap(\.user)) == Set(bad))
+            for follower in followers where !bad.contains(follower) {
+                #expect(try await store.inboxEvents(follower) == [event])
+            }
+        }
+    }
+
     @Test func aJobThatFailsForNowIsSetAside() async throws {
         try await Database.withStore({
             $0.jobBackoff = (.seconds(1000), .seconds(1000))
