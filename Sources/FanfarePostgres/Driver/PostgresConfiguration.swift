@@ -85,6 +85,8 @@ package struct PostgresConfiguration: Sendable {
     package var eventRetention: Duration? = .seconds(365 * 86_400)
     /// How long one partition takes what comes; nil: a sixth of the time that it is kept, 30 days at the most.
     package var partitionPeriod: Duration?
+    /// Whether the store looks after partitions by itself, now and then. Otherwise it waits to be told.
+    package var tendsPartitions = true
 
     /// - Parameter url: `postgres://user@host:port/database?…` or libpq's `keyword=value …`.
     /// - Throws: a message that never repeats the text, which may hold a password.

@@ -3,6 +3,7 @@ package import FanfareEngines
 import FanfareModel
 import Logging
 import Metrics
+import Synchronization
 
 /// What one turn did.
 package struct PartitionReport: Sendable, Hashable {
@@ -24,13 +25,32 @@ extension PostgresStore {
     /// Steps follow from one another; what does not end so goes on at the next turn.
     private static let rounds = 8
 
+    /// Does so on its own: closing a partition counts what is in it, and may take long.
+    func beginTendingPartitions() {
+        let isFree = self.isTending.withLock { isTending in
+            defer { isTending = true }
+            return !isTending
+        }
+        guard isFree else { return }
+        Task.detached {
+            do {
+                try await self.tendPartitions()
+            } catch {
+                // The breakers tell where the database is away.
+                self.logger.info("partitions were not looked after", metadata: ["error": "\(error)"])
+            }
+            self.isTending.withLock { $0 = false }
+        }
+    }
+
     /// Makes partitions ahead, goes on to the next when their time has come, closes those that nobody writes in any more
     /// and drops those that are too old. Safe to run on several nodes at once: one does it. What cannot be done now is
     /// done at the next turn.
     @discardableResult
     package func tendPartitions() async throws(EngineError) -> PartitionReport {
         do {
-            let report = try await self.fanout.run("tend_partitions", as: .fanout) { session in
+            let schema = self.schema
+            let report = try await self.upkeep.run(prepare: { try schema.pass($0) }) { session in
                 guard
                     try session.query("SELECT pg_try_advisory_lock($1)", [.int8(PostgresStore.partitionLock)]).bool(
                         0, 0)

@@ -19,6 +19,10 @@ package final class PostgresStore: Store {
     let logger: Logger
     let metrics = StoreMetrics()
     let timeZones = TimeZones()
+    /// For what may take long and must not hold the fan-out up.
+    let upkeep: PostgresConnection
+    let schema: SchemaGate
+    let isTending = Mutex(false)
     /// When the store last looked after itself.
     let maintained = Mutex<MonotonicInstant?>(nil)
 
@@ -41,7 +45,9 @@ package final class PostgresStore: Store {
         self.gate = gate
         let minds = configuration.bulkGivesWay
         let schema = SchemaGate(migrates: configuration.migrates, logger: logger)
+        self.schema = schema
         do {
+            self.upkeep = try PostgresConnection(configuration)
             self.requests = try PostgresPool(
                 name: "requests", classes: [.read, .write], connections: configuration.requestConnections,
                 configuration: forRequests, breaker: breaker, random: random, logger: logger,
@@ -68,6 +74,8 @@ package final class PostgresStore: Store {
         self.gate.stop()
         await self.requests.stop()
         await self.fanout.stop()
+        // What it is at ends with the process, or is done again.
+        if !self.isTending.withLock({ $0 }) { await self.upkeep.disconnect() }
     }
 
     /// Brings the schema up to date, on a connection of its own.
@@ -176,7 +184,7 @@ package final class PostgresStore: Store {
 }
 
 /// Lets a connection through once the schema is this program's.
-private final class SchemaGate: Sendable {
+final class SchemaGate: Sendable {
     private let migrates: Bool
     private let logger: Logger
     private let isOpen = Mutex(false)

@@ -30,6 +30,7 @@ import Testing
         print("seed \(seed)")
         let change = { (configuration: inout PostgresConfiguration) in
             configuration.partitionPeriod = .milliseconds(20)
+            configuration.tendsPartitions = false
             // What is late must not be gone.
             configuration.eventRetention = nil
         }
@@ -108,7 +109,10 @@ import Testing
 
     /// A transaction that began to write in time keeps its partition open, however long it takes; others go on.
     @Test func aLateCommitIsWaitedFor() async throws {
-        try await Database.withStore({ $0.partitionPeriod = .milliseconds(1) }) { store, database in
+        try await Database.withStore({
+            $0.partitionPeriod = .milliseconds(1)
+            $0.tendsPartitions = false
+        }) { store, database in
             let ada = try user("ada")
             try await store.ensureUsers([ada])
             let writer = try PostgresConnection(

@@ -8,6 +8,7 @@ import Testing
 @Suite struct RetentionTests {
     private static func short(_ configuration: inout PostgresConfiguration) {
         configuration.partitionPeriod = .milliseconds(1)
+        configuration.tendsPartitions = false
         // As old as the next turn: what `age` says is all that counts.
         configuration.inboxRetention = .seconds(3600)
         configuration.eventRetention = .seconds(3600)
@@ -110,7 +111,8 @@ import Testing
             try await self.tend(store, database)
             try await self.age(database)
             // The entry is gone, the letter waits.
-            #expect(try await self.tend(store, database) == ["inbox_p0"])
+            let first = try await self.tend(store, database)
+            #expect(first.contains("inbox_p0") && !first.contains { $0.hasPrefix("events") })
             #expect(try await store.notifications(InboxQuery(user: bob, limit: 10)).entries == [])
             #expect(try await store.eventStatus(event).deadLetters == 1)
             try await heal(database)
@@ -191,6 +193,7 @@ import Testing
     @Test func nobodyIsDisturbed() async throws {
         let change = { (configuration: inout PostgresConfiguration) in
             configuration.partitionPeriod = .milliseconds(50)
+            configuration.tendsPartitions = false
             configuration.inboxRetention = .milliseconds(200)
             configuration.eventRetention = .milliseconds(300)
         }
