@@ -66,6 +66,8 @@ extension PostgresStore {
             self.metrics.partitionsDropped.increment(by: report.dropped.count)
             return report
         } catch {
+            // The next turn looks for the primary anew.
+            await self.upkeep.disconnect()
             throw PostgresStore.engineError(error)
         }
     }
