@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import uuid
 
 from .cluster import BINARY, Cluster, alive, clean_environment, free_ports
@@ -25,6 +26,8 @@ class Fabric(Cluster):
         self.redis_port = self.base_port + nodes
         self.redis_data = pathlib.Path(tempfile.mkdtemp(prefix="fanfare-redis."))
         self.processes = {}
+        #: Faults that overlap start and kill one after the other.
+        self.lock = threading.Lock()
         self.key, self.secret = uuid.uuid4().hex, uuid.uuid4().hex
         self.database = PostgresServer(self.base_port + nodes + 1, self.state / "postgres.log")
         self.replica = PostgresServer(self.base_port + nodes + 2, self.state / "replica.log") if replicated else None
@@ -125,19 +128,20 @@ class Fabric(Cluster):
 
     def crash(self, name):
         """SIGKILL, and waits until it has gone."""
-        self.processes[name].kill()
-        self.processes[name].wait()
-        eventually_sync(lambda: not alive(self.processes[name].pid), what=f"{name} has gone")
+        with self.lock:
+            self.processes[name].kill()
+            self.processes[name].wait()
+            eventually_sync(lambda: not alive(self.processes[name].pid), what=f"{name} has gone")
 
     def restart_dead(self):
         """Starts what has died, engines first."""
-        if self.database.process.poll() is not None:
+        with self.lock:
             self.database.start()
-        if self.processes["redis"].poll() is not None:
-            self.start_redis()
-        for node in range(self.nodes):
-            if not self.runs(node):
-                self.start_node(node)
+            if self.processes["redis"].poll() is not None:
+                self.start_redis()
+            for node in range(self.nodes):
+                if not self.runs(node):
+                    self.start_node(node)
 
     # Primary and replica.
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 
 from .waiting import eventually_sync
 
@@ -46,6 +47,8 @@ class PostgresServer:
         if "user" in as_postgres():
             os.chown(self.data, as_postgres()["user"], as_postgres()["group"])
         self.process = None
+        #: Of two that start it at once, or of one that starts and one that kills it, one is second.
+        self.lock = threading.RLock()
         #: Settings of the next start.
         self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
 
@@ -74,7 +77,11 @@ class PostgresServer:
         return self
 
     def start(self):
-        """Also after a crash: the further turns are for a predecessor whose children have not all gone."""
+        """Also after a crash: the further turns are for a predecessor whose children have not all gone. What runs is left."""
+        with self.lock:
+            return self if self.process is not None and self.process.poll() is None else self.start_dead()
+
+    def start_dead(self):
         arguments = [argument for name, value in self.settings.items() for argument in ("-c", f"{name}={value}")]
         for _ in range(5):
             with open(self.log, "ab") as log:
@@ -96,6 +103,10 @@ class PostgresServer:
 
     def crash(self):
         """SIGKILL to the postmaster and all its children, as when the machine goes."""
+        with self.lock:
+            self.kill_all()
+
+    def kill_all(self):
         children = self.processes()
         self.process.kill()
         for pid in children:
