@@ -192,8 +192,10 @@ class Fanout:
             progress(f"{self.streamers:,} streamers with {SMALL} followers each go live within a second, run {number + 1}")
             self.cluster.sql("CHECKPOINT")
             cpu = self.cpu()
+            # Another title each time: the same one within the hold-off would go on with the last stream, without an event.
+            title = f"Small {number}, {time.time():.0f}"
             lines = [
-                (streamer % 3, "/api/start_stream", {"streamer": f"bench-s-{streamer}", "title": "Small"})
+                (streamer % 3, "/api/start_stream", {"streamer": f"bench-s-{streamer}", "title": title})
                 for streamer in range(self.streamers)
             ]
             figures, answers = self.call(lines, connections=24, rate=self.streamers)
