@@ -116,7 +116,7 @@ struct LinkFailureTests {
         await cluster.stop()
     }
 
-    @Test("a restart: nobody is given a slot until all were heard, and a fence that was not held last is not given again")
+    @Test("a restart: no slot is given until all were heard, and a fence that was not held last is not given again")
     func claimsAfterARestart() async throws {
         let server = try RedisServer(keepsData: true)
         let cluster = try await redisCluster(server, nodes: 2)
