@@ -55,6 +55,18 @@ class Publisher:
         await self.task
 
 
+async def published_again(api, room):
+    """Publishes "after" as soon as Redis is back."""
+
+    async def works():
+        try:
+            return await api("publish", channel=room, data="after", idempotency_key="after")
+        except ApiError as error:
+            assert error.code in (1005, 100)
+
+    return await eventually(works, 20, "publishing works again")
+
+
 def check_stream(follower, publisher):
     """No gap, no repeat, and every acknowledged publication at its offset."""
     assert follower.offsets == list(range(1, len(follower.offsets) + 1))
@@ -158,13 +170,7 @@ async def test_redis_dies_and_comes_back(cluster, open_raw, open_sdk, unique):
 
     assert "Redis had died" in cluster.up().stdout
 
-    async def works():
-        try:
-            return await api("publish", channel=room, data="after", idempotency_key="after")
-        except ApiError as error:
-            assert error.code in (1005, 100)
-
-    after = await eventually(works, 20, "publishing works again")
+    after = await published_again(api, room)
     assert after["epoch"] == before["epoch"]
     for follower in followers:
         await eventually(lambda: follower.publications[-1].data == "after", 20, "it arrives everywhere")
@@ -197,13 +203,7 @@ async def test_redis_dies_while_the_owner_writes(cluster, open_raw, unique):
     assert time.monotonic() - begun < 1.5, "nobody waits for answers that cannot come"
     await asyncio.to_thread(cluster.up)
 
-    async def works():
-        try:
-            return await api("publish", channel=room, data="after", idempotency_key="after")
-        except ApiError as error:
-            assert error.code in (1005, 100)
-
-    after = await eventually(works, 20, "publishing works again")
+    after = await published_again(api, room)
     assert after["epoch"] == before["epoch"]
     history = await api("history", channel=room, limit=10)
     told = [each["data"] for each in history["publications"]]

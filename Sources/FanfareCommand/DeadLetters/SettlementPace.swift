@@ -7,16 +7,14 @@ package struct SettlementPace: Sendable {
 
     /// Dead letters a second; nil: as fast as it goes.
     package let rate: Int?
-    private let isTerminal: Bool
     private let started: MonotonicInstant
-    private var shown: MonotonicInstant
+    private var line: ProgressLine
 
     /// - Parameter rate: 1 to 100,000.
     package init(rate: Int?, isTerminal: Bool, now: MonotonicInstant) {
         self.rate = rate.map { min(max($0, 1), 100_000) }
-        self.isTerminal = isTerminal
         self.started = now
-        self.shown = now
+        self.line = ProgressLine(isTerminal: isTerminal, begun: now)
     }
 
     /// How many at once: a quarter of a second's worth.
@@ -33,24 +31,13 @@ package struct SettlementPace: Sendable {
 
     /// The text to show now, if it is time.
     package mutating func due(done: Int, of total: Int, verb: String, now: MonotonicInstant) -> String? {
-        guard now - self.shown >= (self.isTerminal ? .milliseconds(200) : .seconds(5)) else { return nil }
-        self.shown = now
-        return self.text(done: done, of: total, verb: verb, now: now)
+        self.line.isDue(now) ? self.text(done: done, of: total, verb: verb, now: now) : nil
     }
 
     package func text(done: Int, of total: Int, verb: String, now: MonotonicInstant) -> String {
         let seconds = max(0.001, (now - self.started).secondsAsDouble)
         let share = total > 0 ? min(1, Double(done) / Double(total)) : 1
-        var text = ""
-        if self.isTerminal {
-            let filled = Int((share * 30).rounded(.down))
-            text += "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled) + "] "
-        }
-        text += "\(Int(share * 100)) % "
-        if share > 0.01, share < 1 {
-            text += "(\(Readable.duration(seconds: Int64(seconds / share * (1 - share)))) left) "
-        }
-        return text + "\(Readable.count(done)) of \(Readable.count(total)) \(verb), "
+        return self.line.head(share, after: seconds) + "\(Readable.count(done)) of \(Readable.count(total)) \(verb), "
             + "\(Readable.count(Int(Double(done) / seconds)))/s"
     }
 }

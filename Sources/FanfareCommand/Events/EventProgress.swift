@@ -3,17 +3,14 @@ package import FanfareProtocol
 
 /// What is shown of an event while somebody watches it: a bar on a terminal, else a line every few seconds.
 package struct EventProgress: Sendable {
-    private let isTerminal: Bool
-    private var shown: MonotonicInstant?
+    private var line: ProgressLine
 
-    package init(isTerminal: Bool) { self.isTerminal = isTerminal }
+    package init(isTerminal: Bool) { self.line = ProgressLine(isTerminal: isTerminal) }
 
     /// The text to show now, if it is time.
     /// - Parameter status: as `event_status` answers.
     package mutating func due(_ status: JSON, now: MonotonicInstant) -> String? {
-        if let shown, now - shown < (self.isTerminal ? .milliseconds(200) : .seconds(5)) { return nil }
-        self.shown = now
-        return self.text(status)
+        self.line.isDue(now) ? self.text(status) : nil
     }
 
     package func text(_ status: JSON) -> String {
@@ -36,24 +33,13 @@ package struct EventProgress: Sendable {
             if count > 0 { parts.append("\(Readable.count(count)) \(name)") }
         }
         if state != "running", !state.isEmpty { parts.append(state) }
-        return self.head(share, remaining: status["eta_s"]?.integerValue) + parts.joined(separator: ", ")
+        let remaining = status["eta_s"]?.integerValue.flatMap { $0 > 0 ? $0 : nil }
+        return (share.map { self.line.head($0, remaining: remaining) } ?? "") + parts.joined(separator: ", ")
     }
 
     /// Nothing of it will change by itself any more.
     package static func isOver(_ status: JSON) -> Bool {
         status["completed_at"].map { !$0.isNull } ?? false
-    }
-
-    private func head(_ share: Double?, remaining: Int64?) -> String {
-        guard let share else { return "" }
-        var text = ""
-        if self.isTerminal {
-            let filled = Int((share * 30).rounded(.down))
-            text += "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled) + "] "
-        }
-        text += "\(Int(share * 100)) % "
-        if let remaining, remaining > 0 { text += "(\(Readable.duration(seconds: remaining)) left) " }
-        return text
     }
 
     private static func number(_ value: JSON?) -> Int { Int(value?.integerValue ?? 0) }

@@ -28,6 +28,7 @@ struct EventWatch {
                 if let text = progress.due(status, now: now) { isTerminal ? Output.progress(text) : Output.note(text) }
             }
             guard !EventProgress.isOver(status) else { break }
+            // Nodes tell nobody how far an event is: they are asked, at this pace.
             try await Task.sleep(for: EventWatch.interval)
             do throws(CommandError) {
                 status = try await self.api.call("event_status", ["event_id": first["event_id"] ?? .null])

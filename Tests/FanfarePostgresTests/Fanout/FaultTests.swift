@@ -177,7 +177,8 @@ import Testing
                             WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1
                         ) victims
                         """)
-                    // Sometimes twice in one transaction, sometimes with room for one on a machine that is busy.
+                    // The pace of the killing, which nothing waits for: sometimes twice in one transaction, sometimes
+                    // with room for one on a machine that is busy.
                     try await Task.sleep(for: .milliseconds(Int.random(in: 1...90)))
                 }
             }
